@@ -1,0 +1,1 @@
+"""The two demonstration runs on real data that installed Python packages carry."""

@@ -1,0 +1,71 @@
+"""Every error a user can meet, each with the exit code its command ends with."""
+
+
+class SortaseError(Exception):
+    """Base of all errors raised on purpose; ``exit_code`` is what a command returns for it."""
+
+    exit_code = 1
+
+
+class WorkFailedError(SortaseError, RuntimeError):
+    """The work itself failed: a loss that is not finite, a result that cannot be published."""
+
+
+class ConfigError(SortaseError, ValueError):
+    """A setting is unknown, missing, of the wrong type or contradicts another one."""
+
+    exit_code = 2
+
+
+class InputError(SortaseError, ValueError):
+    """Data from the user holds a value that cannot be used."""
+
+    exit_code = 2
+
+
+class InputTypeError(SortaseError, TypeError):
+    """An argument or a file is of another kind than the one expected."""
+
+    exit_code = 2
+
+
+class MissingInputError(SortaseError, FileNotFoundError):
+    """A path the user named does not exist."""
+
+    exit_code = 2
+
+
+class UnsafePickleError(InputError):
+    """A pickle asks for something other than plain containers, text, numbers and arrays."""
+
+
+class MissingExtraError(SortaseError, ImportError):
+    """A feature needs an optional dependency; the message says which extra installs it."""
+
+    exit_code = 2
+
+
+class ExistingOutputError(ConfigError):
+    """The output exists already and was made from other inputs or settings."""
+
+
+class InfrastructureError(SortaseError, OSError):
+    """Storage, a cluster or a machine's resources failed or do not suffice."""
+
+    exit_code = 3
+
+
+class StorageError(InfrastructureError):
+    """A storage service refused, or kept failing after retries."""
+
+
+class DeadlineError(SortaseError, TimeoutError):
+    """The work did not end in the time it was given."""
+
+    exit_code = 4
+
+
+class CancelledError(SortaseError):
+    """The work was stopped on request; it can be continued."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""Models, tokenizers, losses and metrics: tensors and arrays in, the same out."""

@@ -1,0 +1,1 @@
+"""The stages in reading order: tokenize, prepare, train, evaluate, predict, report."""
