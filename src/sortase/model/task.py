@@ -1,0 +1,100 @@
+"""What differs between labelling whole sequences and labelling their tokens; nothing else asks which kind it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of classification.
+
+    ``unit`` is what one prediction is about: a ``row`` of the dataset or a ``token`` in it.
+    ``auto_class`` names the ``transformers`` class that loads a model with the fitting head.
+    """
+
+    kind: str
+    alias: str
+    unit: str
+    label_column: str
+    auto_class: str
+    architecture_suffix: str
+
+    def pad_labels(self, labels: list[np.ndarray], length: int) -> np.ndarray:
+        """Labels of a batch as the model's loss takes them, int64, ``IGNORED`` where there is none."""
+        raise TypeError(f"{self.kind} must say how labels are padded")
+
+    def units(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Logits of a batch as ``[units, classes]``: its rows, or its unpadded tokens row by row."""
+        raise TypeError(f"{self.kind} must say what its units are")
+
+    def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
+        """Number of units in rows of these token counts."""
+        raise TypeError(f"{self.kind} must say how many units a row has")
+
+
+class SequenceTask(Task):
+    """One label for each row."""
+
+    def pad_labels(self, labels: list[np.ndarray], length: int) -> np.ndarray:
+        return np.array([row[0] for row in labels], dtype=np.int64)
+
+    def units(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return logits
+
+    def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
+        return np.ones_like(lengths)
+
+
+class TokenTask(Task):
+    """One label for each token, ``IGNORED`` where a token has no class."""
+
+    def pad_labels(self, labels: list[np.ndarray], length: int) -> np.ndarray:
+        padded = np.full((len(labels), length), IGNORED, dtype=np.int64)
+        for row, values in zip(padded, labels, strict=True):
+            row[: min(len(values), length)] = values[:length]
+        return padded
+
+    def units(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return logits[mask.bool()]
+
+    def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
+        return lengths
+
+
+TASKS: dict[str, Task] = {
+    "sequence": SequenceTask(
+        kind="sequence",
+        alias="cell",
+        unit="row",
+        label_column="label",
+        auto_class="AutoModelForSequenceClassification",
+        architecture_suffix="ForSequenceClassification",
+    ),
+    "token": TokenTask(
+        kind="token",
+        alias="gene",
+        unit="token",
+        label_column="labels",
+        auto_class="AutoModelForTokenClassification",
+        architecture_suffix="ForTokenClassification",
+    ),
+}
+
+
+def task_of(name: Any) -> Task:
+    """The task called ``sequence`` or ``cell``, ``token`` or ``gene``."""
+    for task in TASKS.values():
+        if name in (task.kind, task.alias):
+            return task
+    raise InputError(f"unknown kind of classifier {name!r}; allowed: 'sequence' ('cell') and 'token' ('gene')")
