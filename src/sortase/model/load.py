@@ -178,6 +178,8 @@ def has_tokenizer(path: str) -> bool:
 
 
 def pad_id(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> int:
-    """The id that fills up short rows; attention never reads it, so any id inside the vocabulary serves."""
-    known = tokenizer.pad_token_id if tokenizer is not None else None
-    return int(known if known is not None else getattr(config, "pad_token_id", None) or 0)
+    """The id that fills up short rows. The model's own comes first: RoBERTa and ESM number positions by it."""
+    known = getattr(config, "pad_token_id", None)
+    if known is None and tokenizer is not None:
+        known = tokenizer.pad_token_id
+    return int(known or 0)

@@ -1,0 +1,44 @@
+"""Freezing the first layers of an encoder together with its embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The stack of transformer layers: the longest list of alike modules below the head."""
+    depth = getattr(model.config, "num_hidden_layers", None)
+    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    if not stacks:
+        raise ConfigError(f"{type(model).__name__} has no stack of layers that could be frozen")
+    return stacks[0]
+
+
+def embeddings(model: PreTrainedModel) -> nn.Module:
+    """The module before the first layer; at least the token embeddings."""
+    return getattr(model.base_model, "embeddings", None) or model.get_input_embeddings()
+
+
+def freeze_prefix(model: PreTrainedModel, layers: int) -> None:
+    """Stop the first ``layers`` layers and the embeddings from learning; 0 leaves all free.
+
+    A frozen prefix computes the same output at every step: its dropout is switched off too, in training mode as
+    well, since noise there would only blur what the free layers see.
+    """
+    if layers == 0:
+        return
+    stack = encoder_layers(model)
+    if not 0 <= layers <= len(stack):
+        raise ConfigError(f"freeze_layers={layers}, but the model has {len(stack)} layers; allowed: 0 to {len(stack)}")
+    frozen = [embeddings(model), *stack[:layers]]
+    for module in frozen:
+        module.requires_grad_(False)
+        module.eval()
+        module.train = lambda mode=True, module=module: module  # type: ignore[method-assign,assignment]
