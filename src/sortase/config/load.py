@@ -1,0 +1,94 @@
+"""From run.yaml and --set flags to a checked configuration, with errors in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..errors import ConfigError
+from .run import Config
+
+
+def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> Config:
+    """Check a YAML text after applying ``section.key=value`` overrides, whose values are YAML too."""
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{name} must hold sections such as 'run:' and 'labels:', not {type(settings).__name__}")
+    for override in overrides:
+        _apply(settings, override)
+    return check(settings, name)
+
+
+def check(settings: dict[str, Any], name: str = "the configuration") -> Config:
+    """Validate plain settings; all that is wrong is said at once."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: " + "; ".join(_words(item) for item in error.errors())) from error
+
+
+def validate(section: type[BaseModel], settings: dict[str, Any], name: str) -> Any:
+    """Validate one section in the same words."""
+    try:
+        return section.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{name}: {_words(item, section)}" for item in error.errors())) from error
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set takes section.key=value, got {override!r}")
+    target = settings
+    for key in keys[:-1]:
+        inner = target.setdefault(key, {})
+        if inner is None:
+            inner = target[key] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: {key!r} is the value {inner!r}, it has no keys below it")
+        target = inner
+    try:
+        target[keys[-1]] = _number(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 5e-5 as text; a person who writes it means the number."""
+    if isinstance(value, str) and "e" in value.lower() and value[:1] in "+-.0123456789":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _words(item: Any, root: type[BaseModel] = Config) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _keys(root, item["loc"][:-1])
+        near = get_close_matches(str(item["loc"][-1]), known, n=1)
+        return f"unknown key '{place}'; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
+    if item["type"] == "missing":
+        return f"'{place}' is required"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"'{place}': {message} (got {item['input']!r})" if place and item["type"] != "value_error" else message
+
+
+def _keys(section: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        inner = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+        if not inner:
+            return []
+        section = inner[0]
+    return sorted(section.model_fields)

@@ -1,0 +1,61 @@
+"""The whole of run.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from .base import Section
+from .evaluate import EvaluateSpec, PredictSpec
+from .model import ModelSpec
+from .prepare import DataSpec, LabelSpec, SplitSpec
+from .tokenize import TokenizeSpec
+from .train import TrainSpec
+
+
+class RunSpec(Section):
+    """What the run is called and where its folder lies."""
+
+    name: str = Field(description="Name of the run: letters, digits, '-', '_' and '.'.")
+    output: str = Field("runs", description="Folder or URL that holds run folders.")
+    prefix: str = Field("run", description="Prefix of the prepared files' names.")
+    seed: int = Field(42, ge=0, description="Seed of everything random.")
+
+    @field_validator("name", "prefix")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not value or value.startswith(".") or not all(c.isalnum() or c in "-_." for c in value):
+            raise ValueError(f"{value!r} must be made of letters, digits, '-', '_' and '.', and not start with '.'")
+        return value
+
+
+class ComputeSpec(Section):
+    """Where and how precisely it is computed."""
+
+    workers: Literal[0] = Field(0, description="Training processes; 0 is this process.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU when there is one.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto is bf16 on GPUs that have it and fp32 elsewhere; bf16 also works on CPUs."
+    )
+
+
+class Config(Section):
+    """A run: which rows, which labels, which model, how to train, where."""
+
+    run: RunSpec
+    tokenize: TokenizeSpec | None = Field(None, description="Makes the dataset from counts; leave out for a dataset.")
+    data: DataSpec = Field(default_factory=DataSpec)
+    labels: LabelSpec
+    split: SplitSpec = Field(default_factory=SplitSpec)
+    model: ModelSpec
+    train: TrainSpec = Field(default_factory=TrainSpec)
+    evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
+    predict: PredictSpec | None = Field(None, description="Unlabelled data to label with the trained model.")
+    compute: ComputeSpec = Field(default_factory=ComputeSpec)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.tokenize is None) == (self.data.dataset is None):
+            raise ValueError("give either data.dataset (a tokenised dataset) or tokenize.input (counts)")
+        return self
