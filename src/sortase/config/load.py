@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -13,10 +14,21 @@ from ..errors import ConfigError
 from .run import Config
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 5e-5 as text; who writes it means the number (as YAML 1.2 does)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
 def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> Config:
     """Check a YAML text after applying ``section.key=value`` overrides, whose values are YAML too."""
     try:
-        settings = yaml.safe_load(text)
+        settings = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not valid YAML: {error}") from error
     if not isinstance(settings, dict):
@@ -56,19 +68,9 @@ def _apply(settings: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {key!r} is the value {inner!r}, it has no keys below it")
         target = inner
     try:
-        target[keys[-1]] = _number(yaml.safe_load(value))
+        target[keys[-1]] = yaml.load(value, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 5e-5 as text; a person who writes it means the number."""
-    if isinstance(value, str) and "e" in value.lower() and value[:1] in "+-.0123456789":
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _words(item: Any, root: type[BaseModel] = Config) -> str:

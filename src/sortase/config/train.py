@@ -49,12 +49,15 @@ OWNED = {
     "auto_find_batch_size": "use train.max_tokens_per_device, which keeps the global batch",
     "remove_unused_columns": "only tokens and labels reach the model",
     "per_device_eval_batch_size": "it is evaluate.batch_size",
+    "save_only_model": "a run must be able to continue from its checkpoints",
+    "dataloader_num_workers": "batches are gathered from memory-mapped data in the training process",
     "push_to_hub": "models stay in the run folder",
     "do_train": "the stage decides it",
     "do_eval": "the stage decides it",
     "do_predict": "the stage decides it",
 }
 
+LOWER_IS_BETTER = ("ece", "loss")
 METRICS = ("macro_f1", "weighted_f1", "accuracy", "balanced_accuracy", "mcc", "auroc", "auprc", "ece", "loss")
 
 

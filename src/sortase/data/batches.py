@@ -7,6 +7,7 @@ resuming at step k starts the plan there without replaying data.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -39,8 +40,9 @@ class BatchPlan:
 
     def __len__(self) -> int:
         """Steps in an epoch; the same in every epoch."""
-        return len(self._cuts())
+        return len(self._cuts)
 
+    @cached_property
     def _cuts(self) -> np.ndarray:
         """Where, in order of length, each batch starts."""
         n = len(self.lengths)
@@ -51,8 +53,9 @@ class BatchPlan:
         cuts, start = [], 0
         while start < n:
             cuts.append(start)
-            padded = ordered[start:] * np.arange(1, n - start + 1)
-            start += max(1, int(np.searchsorted(padded, tokens, side="right")))
+            ahead = ordered[start : start + tokens // max(1, int(ordered[start]))]
+            fitting = np.searchsorted(ahead * np.arange(1, len(ahead) + 1), tokens, side="right")
+            start += max(1, int(fitting))
         return np.array(cuts)
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
@@ -60,7 +63,7 @@ class BatchPlan:
         rng = np.random.default_rng([self.seed, epoch])
         wobble = 1 + self.jitter * (rng.random(len(self.lengths)) - 0.5)
         order = np.lexsort((rng.permutation(len(self.lengths)), self.lengths * wobble))
-        batches = np.split(order, self._cuts()[1:])
+        batches = np.split(order, self._cuts[1:])
         return [batches[i] for i in rng.permutation(len(batches))]
 
 

@@ -134,6 +134,10 @@ class Sequences:
             target[:length] = self._tokens.row(row)[:length]
         return ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
 
+    def max_token(self) -> int:
+        """The largest token id in the whole dataset, -1 when it has none."""
+        return max((int(values.max()) for values in self._tokens.values if len(values)), default=-1)
+
     def windows(self, size: int = 4096) -> list[np.ndarray]:
         """Indices of this view in consecutive windows, for passes whose memory must not grow with the rows."""
         return [np.arange(start, min(start + size, len(self))) for start in range(0, len(self), size)]

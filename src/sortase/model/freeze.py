@@ -26,19 +26,18 @@ def embeddings(model: PreTrainedModel) -> nn.Module:
     return getattr(model.base_model, "embeddings", None) or model.get_input_embeddings()
 
 
-def freeze_prefix(model: PreTrainedModel, layers: int) -> None:
+def freeze_prefix(model: PreTrainedModel, layers: int) -> list[nn.Module]:
     """Stop the first ``layers`` layers and the embeddings from learning; 0 leaves all free.
 
-    A frozen prefix computes the same output at every step: its dropout is switched off too, in training mode as
-    well, since noise there would only blur what the free layers see.
+    Returns the frozen modules. They are to stay in evaluation mode during training: a frozen prefix has nothing to
+    gain from dropout, which would only blur what the free layers see.
     """
     if layers == 0:
-        return
+        return []
     stack = encoder_layers(model)
     if not 0 <= layers <= len(stack):
         raise ConfigError(f"freeze_layers={layers}, but the model has {len(stack)} layers; allowed: 0 to {len(stack)}")
     frozen = [embeddings(model), *stack[:layers]]
     for module in frozen:
         module.requires_grad_(False)
-        module.eval()
-        module.train = lambda mode=True, module=module: module  # type: ignore[method-assign,assignment]
+    return frozen

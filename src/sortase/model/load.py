@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
+MODEL_SETTINGS = "sortase.json"
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+
+
 @dataclass(frozen=True)
 class Trained:
     """A saved model with everything needed to use it."""
@@ -92,14 +96,13 @@ def has_weights(checkpoint: str) -> bool:
 
 
 def build_model(
-    task: Task, class_map: dict[str, int], checkpoint: str | None, fresh: dict[str, Any] | None, seed: int
+    task: Task, class_map: dict[str, int], checkpoint: str | None, config: PretrainedConfig, seed: int
 ) -> PreTrainedModel:
     """A model with ``len(class_map)`` outputs. New weights come from ``seed`` alone, whatever ran before."""
     import torch
     import transformers
 
     auto = getattr(transformers, task.auto_class)
-    config = load_config(checkpoint, fresh)
     config.num_labels = len(class_map)
     config.label2id = dict(class_map)
     config.id2label = {index: name for name, index in class_map.items()}
@@ -120,6 +123,25 @@ def build_model(
             raise ConfigError(f"{type(config).__name__} has no head for {task.kind} classification: {error}") from error
         except OSError as error:
             raise InputError(f"the model {checkpoint} cannot be loaded: {error}") from error
+
+
+def attention_dropout(config: PretrainedConfig, value: float | None) -> list[str]:
+    """Set the attention dropout when asked; says what was done, or what it costs to leave it."""
+    import torch
+
+    names = [name for name in ATTENTION_DROPOUT if isinstance(getattr(config, name, None), int | float)]
+    if not names:
+        return []
+    before = getattr(config, names[0])
+    if value is not None:
+        setattr(config, names[0], value)
+        return [f"attention dropout {before} → {value} by model.attention_dropout; hidden dropout is unchanged"]
+    if before > 0 and not torch.cuda.is_available():
+        return [
+            f"attention dropout {before} keeps attention off the fast path of this CPU; "
+            "model.attention_dropout: 0 switches it off"
+        ]
+    return []
 
 
 def positions(config: PretrainedConfig) -> int:
@@ -169,7 +191,9 @@ def load_trained(directory: str, task: Task | None = None, tokenizer: str | None
     source = tokenizer or (directory if has_tokenizer(path) else None)
     loaded = load_tokenizer(source) if source else None
     class_map = {str(name): int(index) for index, name in config.id2label.items()}
-    return Trained(model, loaded, found, class_map, positions(config), pad_id(config, loaded))
+    settings = Path(path) / MODEL_SETTINGS
+    limit = storage.read_json(str(settings))["max_length"] if settings.exists() else positions(config)
+    return Trained(model, loaded, found, class_map, limit, pad_id(config, loaded))
 
 
 def has_tokenizer(path: str) -> bool:

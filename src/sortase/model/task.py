@@ -43,6 +43,11 @@ class Task:
         raise TypeError(f"{self.kind} must say how many units a row has")
 
 
+    def collator(self, tokenizer: Any, max_length: int) -> Any:
+        """The public data collator for this kind, padding to the longest of a batch."""
+        raise TypeError(f"{self.kind} must say what collates its features")
+
+
 class SequenceTask(Task):
     """One label for each row."""
 
@@ -54,6 +59,11 @@ class SequenceTask(Task):
 
     def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
         return np.ones_like(lengths)
+
+    def collator(self, tokenizer: Any, max_length: int) -> Any:
+        from ..data.collators import DataCollatorForCellClassification
+
+        return DataCollatorForCellClassification(tokenizer, padding="longest", max_length=max_length)
 
 
 class TokenTask(Task):
@@ -70,6 +80,11 @@ class TokenTask(Task):
 
     def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
         return lengths
+
+    def collator(self, tokenizer: Any, max_length: int) -> Any:
+        from ..data.collators import DataCollatorForGeneClassification
+
+        return DataCollatorForGeneClassification(tokenizer, padding="longest", max_length=max_length)
 
 
 TASKS: dict[str, Task] = {

@@ -1,0 +1,128 @@
+"""The ``sortase`` command: one sub-command a stage, all from one run.yaml."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .errors import CancelledError, SortaseError
+
+STAGES = {
+    "tokenize": "counts of genes per cell -> ranked tokens",
+    "prepare": "filter, cap, label and split the dataset",
+    "train": "train the model, continuing where an earlier attempt stopped",
+    "evaluate": "metrics on the test side, beside a baseline",
+    "predict": "label unlabelled data with the trained model",
+    "report": "figures and report.html",
+}
+
+EPILOG = """exit codes: 0 done, 1 the work failed, 2 bad configuration or input, 3 infrastructure (storage, resources),
+4 deadline, 5 cancelled, 6 quality gate not passed"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="sortase", description="Fine-tune transformer classifiers on tokenised sequences.", epilog=EPILOG
+    )
+    top.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = top.add_subparsers(dest="command", metavar="command")
+    for name, words in {"run": "all stages, skipping what is finished and unchanged", **STAGES}.items():
+        stage = commands.add_parser(name, help=words, description=words)
+        stage.add_argument("--config", "-c", default="run.yaml", help="path or URL of run.yaml (default: ./run.yaml)")
+        stage.add_argument(
+            "--set", "-s", action="append", default=[], metavar="KEY=VALUE", help="override a setting (repeatable)"
+        )
+        stage.add_argument("--replace", action="store_true", help="discard results made from other inputs or settings")
+        stage.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    schema = commands.add_parser("schema", help="print the JSON schema of run.yaml")
+    schema.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+    demo = commands.add_parser("demo", help="two runs on real single-cell data, with reports")
+    demo.add_argument("--output", "-o", default="sortase-demo", help="folder for the runs (default: ./sortase-demo)")
+    demo.add_argument("--only", choices=["sequence", "token"], help="one of the two runs")
+    demo.add_argument("--replace", action="store_true", help="start again, discarding earlier results")
+    demo.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return top
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
+    from . import storage
+    from .config.load import parse
+    from .pipeline.run import run
+
+    text = storage.read_bytes(options.config).decode()
+    config = parse(text, options.set, options.config)
+    only = None if options.command == "run" else options.command
+    result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop)
+    print(result)
+
+
+def print_schema(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
+    from .config.run import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=2))
+
+
+def run_demo(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
+    from .demo.runs import demo
+
+    for line in demo(options.output, options.only, options.replace, say, should_stop):
+        print(line)
+
+
+class StopSwitch:
+    """The first SIGINT or SIGTERM asks training to stop after its step; a second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def install(self) -> None:
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("stopping at the next step and keeping a checkpoint; Ctrl-C again stops at once")
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    top = parser()
+    options = top.parse_args(arguments)
+    if options.version:
+        from . import __version__
+
+        print(f"sortase {__version__}")
+        return 0
+    if options.command is None:
+        top.print_help()
+        return 2
+    work = {"schema": print_schema, "demo": run_demo}.get(options.command, run_stages)
+    switch = StopSwitch()
+    switch.install()
+    try:
+        work(options, switch)
+    except KeyboardInterrupt:
+        say("cancelled")
+        return CancelledError.exit_code
+    except SortaseError as error:
+        if options.debug:
+            raise
+        say(f"sortase {options.command}: {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""events.jsonl: the timeline of a run, one JSON object a line, readable while and after it runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from .. import storage
+from .run_folder import now
+
+
+class Events:
+    """Object storage cannot append, so the lines are kept and the file is written again every few seconds."""
+
+    def __init__(self, url: str, flush_seconds: float = 5.0):
+        self.url = url
+        self.flush_seconds = flush_seconds
+        self.lines = self._earlier()
+        self._flushed = time.monotonic()
+
+    def _earlier(self) -> list[dict[str, Any]]:
+        if not storage.exists(self.url):
+            return []
+        return [json.loads(line) for line in storage.read_bytes(self.url).decode().splitlines() if line]
+
+    def write(self, stage: str, event: str, **values: Any) -> None:
+        self.lines.append({"time": now(), "stage": stage, "event": event, **values})
+        if time.monotonic() - self._flushed >= self.flush_seconds:
+            self.flush()
+
+    def rewind(self, stage: str, step: int) -> None:
+        """Forget what an interrupted attempt did after the step from which this one continues."""
+        self.lines = [line for line in self.lines if line["stage"] != stage or line.get("step", 0) <= step]
+
+    def flush(self) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in self.lines)
+        storage.write_bytes(self.url, text.encode())
+        self._flushed = time.monotonic()

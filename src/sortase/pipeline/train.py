@@ -1,0 +1,173 @@
+"""From a prepared dataset to a saved model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import storage
+from ..config.model import ModelSpec
+from ..config.run import ComputeSpec
+from ..config.train import TrainSpec, check_arguments
+from ..data.checks import check_labels, check_tokens, overlong
+from ..data.sequences import Sequences
+from ..errors import ConfigError, InputError
+from ..model.load import (
+    MODEL_SETTINGS,
+    Trained,
+    attention_dropout,
+    build_model,
+    has_tokenizer,
+    load_config,
+    pad_id,
+    positions,
+    resolve,
+)
+from ..model.task import Task
+from .run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .events import Events
+    from .fit import Fitted
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """What to train on which rows. ``vocabulary`` is a token dictionary that serves when nothing else is named."""
+
+    task: Task
+    class_map: dict[str, int]
+    train: Sequences
+    validation: Sequences | None
+    model: ModelSpec
+    settings: TrainSpec
+    compute: ComputeSpec
+    seed: int
+    batch_size: int
+    vocabulary: str | None = None
+
+
+def train(
+    job: TrainJob, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool] = lambda: False
+) -> tuple[Fitted, Trained]:
+    """Train and save the model with its tokenizer below ``folder.model``; it is durable when this returns."""
+    from .checkpoints import Checkpoints
+    from .fit import fit
+
+    check_arguments(job.settings.arguments)
+    tokenizer = find_tokenizer(job)
+    model, notes = make_model(job, tokenizer)
+    limit = check_data(job, model, notes)
+    for note in notes:
+        say(f"train: {note}")
+    checkpoints = Checkpoints(folder.path("checkpoints"), job.settings.arguments["save_total_limit"], folder.fence)
+    trained = Trained(model, tokenizer, job.task, job.class_map, limit, pad_id(model.config, tokenizer))
+    try:
+        fitted = fit(_fit_job(job, trained), checkpoints, events, say, should_stop)
+    finally:
+        checkpoints.close()
+        events.flush()
+    fitted.summary["notes"] = notes
+    folder.fence()
+    save(trained, folder.model)
+    return fitted, trained
+
+
+def _fit_job(job: TrainJob, trained: Trained) -> Any:
+    from .fit import Job
+    from .validation import validator
+
+    return Job(
+        task=job.task,
+        class_map=job.class_map,
+        model=trained.model,
+        train=job.train,
+        validation=job.validation,
+        max_length=trained.max_length,
+        pad_id=trained.pad_id,
+        freeze_layers=job.model.freeze_layers,
+        settings=job.settings,
+        compute=job.compute,
+        seed=job.seed,
+        collator=job.task.collator(trained.tokenizer, trained.max_length),
+        validate=validator(trained, job.validation, job.batch_size, job.compute),
+    )
+
+
+def find_tokenizer(job: TrainJob) -> PreTrainedTokenizerBase | None:
+    """The named tokenizer, else the checkpoint's own, else the vocabulary the data was made with."""
+    from ..model.tokenizer import load_tokenizer
+
+    if job.model.tokenizer is not None:
+        return load_tokenizer(job.model.tokenizer)
+    if job.model.checkpoint is not None and has_tokenizer(resolve(job.model.checkpoint)):
+        return load_tokenizer(job.model.checkpoint)
+    return load_tokenizer(job.vocabulary) if job.vocabulary is not None else None
+
+
+def make_model(job: TrainJob, tokenizer: PreTrainedTokenizerBase | None) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and what was switched in it, in words."""
+    settings = dict(job.model.config or {})
+    if job.model.checkpoint is None:
+        settings = fresh_settings(settings, job, tokenizer)
+    config = load_config(job.model.checkpoint, settings)
+    notes = attention_dropout(config, job.model.attention_dropout)
+    model = build_model(job.task, job.class_map, job.model.checkpoint, config, job.seed)
+    size = model.config.vocab_size
+    if tokenizer is not None and max(tokenizer.get_vocab().values(), default=0) >= size:
+        raise InputError(
+            f"the tokenizer has ids up to {max(tokenizer.get_vocab().values())}, but the model's vocabulary has "
+            f"{size} entries; model and tokenizer do not belong together"
+        )
+    return model, notes
+
+
+def fresh_settings(
+    settings: dict[str, Any], job: TrainJob, tokenizer: PreTrainedTokenizerBase | None
+) -> dict[str, Any]:
+    """Settings of a new model that follow from the tokenizer and the data, where the user gave none."""
+    if tokenizer is not None:
+        settings.setdefault("vocab_size", 1 + max(tokenizer.get_vocab().values()))
+        for kind in ("pad", "cls", "sep", "bos", "eos", "mask", "unk"):
+            token = getattr(tokenizer, f"{kind}_token_id")
+            settings.setdefault(f"{kind}_token_id", token)
+    elif "vocab_size" not in settings:
+        raise ConfigError("a new model needs model.tokenizer, labels.vocabulary or model.config.vocab_size")
+    views = [view for view in (job.train, job.validation) if view is not None]
+    longest = max(int(view.lengths.max(initial=1)) for view in views)
+    room = 2 + (settings.get("pad_token_id") or 0)
+    settings.setdefault("max_position_embeddings", min(longest, job.model.max_length or longest) + room)
+    return settings
+
+
+def check_data(job: TrainJob, model: PreTrainedModel, notes: list[str]) -> int:
+    """Refuse ids and labels that the model has no place for; returns the length at which sequences are cut."""
+    limit = min(positions(model.config), job.model.max_length or 2**31 - 1)
+    for side, view in (("train", job.train), ("validation", job.validation)):
+        if view is None:
+            continue
+        check_tokens(view, model.config.vocab_size)
+        check_labels(view, len(job.class_map))
+        if cut := overlong(view, limit):
+            notes.append(f"{cut} of {len(view)} sequences of the {side} side are cut to {limit} tokens")
+    return limit
+
+
+def save(trained: Trained, url: str) -> None:
+    """Write the model as transformers saves it, its tokenizer, and the few settings that they do not hold."""
+    with tempfile.TemporaryDirectory(prefix="sortase-model-") as folder:
+        local = Path(folder) / "model"
+        trained.model.save_pretrained(local, safe_serialization=True)
+        if trained.tokenizer is not None:
+            trained.tokenizer.save_pretrained(local)
+        storage.write_json(
+            str(local / MODEL_SETTINGS), {"task": trained.task.kind, "max_length": min(trained.max_length, 2**31 - 1)}
+        )
+        storage.upload(local, url)
