@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from .base import Section
+from .compute import ComputeSpec
 from .evaluate import EvaluateSpec, PredictSpec
 from .model import ModelSpec
 from .prepare import DataSpec, LabelSpec, SplitSpec
@@ -28,16 +29,6 @@ class RunSpec(Section):
         if not value or value.startswith(".") or not all(c.isalnum() or c in "-_." for c in value):
             raise ValueError(f"{value!r} must be made of letters, digits, '-', '_' and '.', and not start with '.'")
         return value
-
-
-class ComputeSpec(Section):
-    """Where and how precisely it is computed."""
-
-    workers: Literal[0] = Field(0, description="Training processes; 0 is this process.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU when there is one.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto is bf16 on GPUs that have it and fp32 elsewhere; bf16 also works on CPUs."
-    )
 
 
 class Config(Section):

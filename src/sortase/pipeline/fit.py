@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PrinterCallback, PreTrainedModel, TrainingArguments
 
-from ..config.run import ComputeSpec
+from ..config.compute import ComputeSpec
 from ..config.train import LOWER_IS_BETTER, TrainSpec
 from ..data.batches import BatchPlan
 from ..data.sequences import Sequences
@@ -154,6 +154,7 @@ def build_trainer(job: Job, scratch: Path) -> PlanTrainer:
         model=job.model,
         args=arguments,
         data_collator=job.collator,
+        eval_dataset=job.validation,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
