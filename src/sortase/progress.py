@@ -1,0 +1,60 @@
+"""Progress of long work: a bar with rate and time left when a person watches, plain lines now and then when not."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """``update(n)`` says that n more of ``total`` are done; ``total`` may be None. SORTASE_PROGRESS=0 silences it."""
+
+    def __init__(self, total: int | None, what: str, unit: str = "rows"):
+        self.total, self.what, self.unit = total, what, unit
+        self.done = 0
+        self._silent = os.environ.get("SORTASE_PROGRESS") == "0"
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        self._started = self._said = time.monotonic()
+        if not self._silent and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.total, desc=self.what, unit=f" {self.unit}", unit_scale=self.unit != "steps")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, n: int = 1) -> None:
+        self.done += n
+        if self._bar is not None:
+            self._bar.update(n)
+        elif not self._silent and time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)  # noqa: T201 - this is the output
+
+    def _line(self) -> str:
+        rate = self.done / max(1e-9, time.monotonic() - self._started)
+        if self.total is None:
+            return f"{self.what}: {self.done:,} {self.unit}, {rate:,.1f}/s"
+        left = (self.total - self.done) / max(rate, 1e-9)
+        return f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s, {left:,.0f} s left"
+
+
+def track(items: Iterable[T], total: int | None, what: str, unit: str = "rows") -> Iterator[T]:
+    """Yield the items, counting each as done when the next is asked for."""
+    with Progress(total, what, unit) as progress:
+        for item in items:
+            yield item
+            progress.update(1)

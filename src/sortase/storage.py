@@ -1,0 +1,353 @@
+"""The one door to files: local paths and any fsspec URL behave alike.
+
+Writes are all or nothing: a reader sees the whole new file or what was there before. Passing faults of a service are
+repeated; what remains is a StorageError (the service) or a MissingInputError (the path).
+Endpoint, region and credentials of S3 come from the usual AWS environment variables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ._retry import attempt, words
+from .errors import InputError, MissingInputError, StorageError
+
+BLOCK = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """``version`` changes when the content does: an ETag, or the time of the last change."""
+
+    size: int
+    version: str
+
+
+def is_remote(url: str) -> bool:
+    return "://" in url and not url.startswith("file://")
+
+
+def local_path(url: str) -> Path:
+    """The absolute path that a local path or ``file://`` URL means."""
+    if is_remote(url):
+        raise InputError(f"{url} is not on this machine; a local path is needed here")
+    return Path(url.removeprefix("file://")).expanduser().absolute()
+
+
+def join(url: str, *parts: str) -> str:
+    if is_remote(url):
+        return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts)])
+    return str(local_path(url).joinpath(*parts))
+
+
+def _parent(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[0] if is_remote(url) else str(local_path(url).parent)
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL and the path in it; listings are never cached, others write too."""
+    import fsspec
+
+    options: dict[str, Any] = {}
+    if url.startswith(("s3://", "s3a://")):
+        options = {"use_listings_cache": False, "config_kwargs": {"retries": {"max_attempts": 1, "mode": "standard"}}}
+    try:
+        return fsspec.core.url_to_fs(url, **options)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{url} is not a storage URL that can be opened: {error}") from error
+
+
+def _remote(url: str, what: str, work: Any) -> Any:
+    """Run ``work(filesystem, path)`` with repeats."""
+    filesystem, path = _filesystem(url)
+    return attempt(lambda: work(filesystem, path), what, url)
+
+
+def exists(url: str) -> bool:
+    if not is_remote(url):
+        return local_path(url).exists()
+    return bool(_remote(url, "look for", lambda fs, path: _kind(fs, path) is not None))
+
+
+def is_dir(url: str) -> bool:
+    if not is_remote(url):
+        return local_path(url).is_dir()
+    return bool(_remote(url, "look for", lambda fs, path: _kind(fs, path) == "directory"))
+
+
+def _kind(filesystem: Any, path: str) -> str | None:
+    """``exists()`` of fsspec takes every error for a no; this one asks and lets errors through."""
+    try:
+        return str(filesystem.info(path)["type"])
+    except FileNotFoundError:
+        return None
+
+
+def list_files(url: str) -> dict[str, FileInfo]:
+    """All files below a folder by their relative path; a file itself has the empty path. Nothing there: empty."""
+    if is_remote(url):
+        return dict(_remote(url, "list", _list_remote))
+    root = local_path(url)
+    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    found = {}
+    for path in paths:
+        status = path.stat()
+        name = "" if path == root else path.relative_to(root).as_posix()
+        found[name] = FileInfo(status.st_size, str(status.st_mtime_ns))
+    return found
+
+
+def _list_remote(filesystem: Any, path: str) -> dict[str, FileInfo]:
+    entries = filesystem.find(path, detail=True)
+    found = {}
+    for name, info in sorted(entries.items()):
+        version = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created") or ""
+        relative = name[len(path.rstrip("/")) :].lstrip("/")
+        found[relative] = FileInfo(int(info["size"]), str(version).strip('"'))
+    return found
+
+
+@contextmanager
+def open_input(url: str) -> Iterator[BinaryIO]:
+    """A seekable binary file to read."""
+    if not is_remote(url):
+        path = local_path(url)
+        require(url)
+        with path.open("rb") as file:
+            yield file
+        return
+    opened = _remote(url, "read", lambda fs, path: fs.open(path, "rb", block_size=BLOCK))
+    with opened as file:
+        yield file
+
+
+@contextmanager
+def open_output(url: str) -> Iterator[BinaryIO]:
+    """A binary file to write; nothing of it is visible under ``url`` unless the block ends without an exception.
+
+    Remote files are written locally first and sent whole, so that a failing send can be repeated.
+    """
+    if not is_remote(url):
+        with _local_output(local_path(url)) as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="sortase-write-") as folder:
+        path = Path(folder) / "file"
+        with _naming_full_disks(path), path.open("wb") as file:
+            yield file
+        upload(path, url)
+
+
+@contextmanager
+def _local_output(path: Path) -> Iterator[BinaryIO]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with _naming_full_disks(path):
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming_full_disks(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError | MissingInputError):
+            raise
+        free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+        raise StorageError(f"cannot write {path}: {words(error)} ({free:,} bytes free)") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(url: str) -> bytes:
+    if not is_remote(url):
+        return require(url).read_bytes()
+    return bytes(_remote(url, "read", lambda fs, path: fs.cat_file(path)))
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    if is_remote(url):
+        _remote(url, "write", lambda fs, path: fs.pipe_file(path, data))
+        return
+    with open_output(url) as file:
+        file.write(data)
+
+
+def read_json(url: str) -> Any:
+    try:
+        return json.loads(read_bytes(url))
+    except ValueError as error:
+        raise InputError(f"{url} is not valid JSON: {error}") from error
+
+
+def write_json(url: str, value: Any) -> None:
+    """UTF-8, indented; not-a-number has no place in JSON and is refused."""
+    write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def remove(url: str) -> None:
+    """Remove a file or a whole folder; what is not there is removed already."""
+    if is_remote(url):
+        _remote(url, "remove", _remove_remote)
+        return
+    path = local_path(url)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_remote(filesystem: Any, path: str) -> None:
+    if _kind(filesystem, path) is not None:
+        filesystem.rm(path, recursive=True)
+
+
+def upload(local: Path, url: str) -> None:
+    """Copy a local file or folder to ``url``; existing files of a folder there stay unless they are replaced."""
+    if local.is_dir():
+        for path in sorted(path for path in local.rglob("*") if path.is_file()):
+            upload(path, join(url, *path.relative_to(local).parts))
+    elif is_remote(url):
+        _remote(url, "write", lambda fs, path: fs.put_file(str(local), path))
+    else:
+        with local.open("rb") as source, open_output(url) as target:
+            shutil.copyfileobj(source, target, BLOCK)
+
+
+def download(url: str, local: Path) -> None:
+    """Copy a file or folder to this machine."""
+    if is_dir(url):
+        for name in list_files(url):
+            download(join(url, *name.split("/")), local / name)
+        return
+    if not is_remote(url):
+        require(url)
+    with _local_output(local) as target:
+        if is_remote(url):
+            _remote(url, "read", lambda fs, path: _stream(fs, path, target))
+        else:
+            with local_path(url).open("rb") as source:
+                shutil.copyfileobj(source, target, BLOCK)
+
+
+def _stream(filesystem: Any, path: str, target: BinaryIO) -> None:
+    """Copy a remote file; a repeat starts the local file again."""
+    target.seek(0)
+    target.truncate()
+    with filesystem.open(path, "rb", block_size=BLOCK) as source:
+        shutil.copyfileobj(source, target, BLOCK)
+
+
+def require(url: str) -> Path:
+    """The local path, or the remedy when nothing is there: the nearest names beside it."""
+    path = local_path(url)
+    if path.exists():
+        return path
+    names = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
+    near = get_close_matches(path.name, names, n=3)
+    hint = f"; near it are {near}" if near else ("" if names else f"; {path.parent} is empty or does not exist")
+    raise MissingInputError(f"{url} does not exist{hint}")
+
+
+def fetch(url: str) -> Path:
+    """A local path with the content of ``url``: itself, or a copy in this node's cache, made once.
+
+    The cache is ``$SORTASE_CACHE``, else ``sortase`` in the user's cache folder. A changed remote file or folder gets
+    a new copy and the older one is removed.
+    """
+    if not is_remote(url):
+        return require(url)
+    files = list_files(url)
+    if not files:
+        raise MissingInputError(f"{url} does not exist")
+    return _cached(url, files)
+
+
+def cache_folder() -> Path:
+    if named := os.environ.get("SORTASE_CACHE"):
+        return Path(named).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "sortase"
+
+
+def _cached(url: str, files: dict[str, FileInfo]) -> Path:
+    of_url = cache_folder() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:24]
+    version = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:24]
+    name = url.rstrip("/").rpartition("/")[2]
+    entry = of_url / version / name
+    with _lock(of_url):
+        if not entry.exists():
+            partial = of_url / "partial"
+            for old in of_url.iterdir():
+                if old.is_dir():
+                    shutil.rmtree(old)
+            download(url, partial / name)
+            partial.rename(of_url / version)
+    return entry
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One process at a time; the system frees it when its holder dies."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def fingerprint(url: str) -> str:
+    """What identifies the content of a file or folder: names and hashes here, names and ETags of a remote one."""
+    files = list_files(url)
+    if not files:
+        raise MissingInputError(f"{url} does not exist") if is_remote(url) else MissingInputError(str(require(url)))
+    digest = hashlib.sha256()
+    for name, info in sorted(files.items()):
+        content = info.version if is_remote(url) else _sha256(join(url, *name.split("/")) if name else url)
+        digest.update(f"{name}\0{info.size}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _sha256(url: str) -> str:
+    with local_path(url).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def probe(url: str) -> None:
+    """Write, read and delete a small file below ``url``: what a run will need, found out before it starts."""
+    target = join(url, f".probe-{uuid.uuid4().hex[:8]}")
+    write_bytes(target, b"sortase")
+    if read_bytes(target) != b"sortase":
+        raise StorageError(f"{url} does not give back what was written to it")
+    remove(target)
+
+
+def text(url: str) -> io.StringIO:
+    """A text file's content, UTF-8."""
+    return io.StringIO(read_bytes(url).decode())
