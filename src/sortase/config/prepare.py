@@ -1,0 +1,91 @@
+"""Which rows, which labels, and how they are divided into sides."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from .base import Section
+
+Side = Literal["train", "validation", "test"]
+
+
+class DataSpec(Section):
+    """The tokenised dataset, and which of its rows are used."""
+
+    dataset: str | None = Field(None, description="Folder or URL of a tokenised dataset saved with save_to_disk.")
+    filter: dict[str, Any] = Field(
+        default_factory=dict, description="Column name to the value, or list of values, that a row must have."
+    )
+    rare_threshold: float = Field(
+        0.0, ge=0, le=1, description="Classes that make up less than this fraction of the labelled rows are dropped."
+    )
+    max_examples: int | None = Field(None, ge=1, description="At most so many rows in all, drawn at random.")
+    max_examples_per_class: int | None = Field(None, ge=1, description="At most so many rows of each class.")
+    nproc: int = Field(4, ge=1, description="Parts of the data worked on at a time; the result does not depend on it.")
+
+    @field_validator("filter")
+    @classmethod
+    def _values(cls, filters: dict[str, Any]) -> dict[str, Any]:
+        for name, value in filters.items():
+            if isinstance(value, dict) or (isinstance(value, list | tuple | set | frozenset) and not value):
+                raise ValueError(f"filter of column '{name}' must be a value or a list of values, got {value!r}")
+        return filters
+
+
+class LabelSpec(Section):
+    """What the classes are and where they come from."""
+
+    task: Literal["sequence", "token"] = Field("sequence", description="One label for each row, or for each token.")
+    column: str | None = Field(
+        None,
+        description="Column that holds a row's label. With task token it only stratifies the split and the caps.",
+    )
+    mapping: dict[str, int] | None = Field(
+        None, description="Class name to id, ids 0..n-1. By default ids follow the sorted names."
+    )
+    gene_class_dict: dict[str, list[str]] | str | None = Field(
+        None,
+        description="Task token: class name to its tokens (genes), or a JSON, pickle or CSV file (a column a class).",
+    )
+    vocabulary: str | None = Field(None, description="Token dictionary (pickle or JSON); task token needs it.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.task == "sequence" and self.column is None:
+            raise ValueError("labels.column is required for task sequence: the column that holds the labels")
+        if self.task == "token" and self.gene_class_dict is None:
+            raise ValueError("labels.gene_class_dict is required for task token: the tokens of each class")
+        if self.task == "token" and self.vocabulary is None:
+            raise ValueError("labels.vocabulary is required for task token: the dictionary of token ids")
+        return self
+
+
+class SplitSpec(Section):
+    """How rows (or, with strategy token, labelled tokens) are divided into train, validation and test."""
+
+    strategy: Literal["random", "group", "column", "token"] = Field(
+        "random",
+        description="random: stratified by class; group: a value of `column` is on one side only; column: `column` "
+        "says the side; token: labelled tokens are held out, so that remembering a token's label does not help.",
+    )
+    column: str | None = Field(None, description="Column of strategies group and column.")
+    sides: dict[Side, list[Any]] | None = Field(
+        None, description="Strategy column: the values of `column` that make up each side, when they are not its names."
+    )
+    test_size: float = Field(0.2, ge=0, lt=1, description="Fraction of the rows, or tokens, on the test side.")
+    validation_size: float = Field(0.1, ge=0, lt=1, description="Fraction on the validation side.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.strategy in ("group", "column") and self.column is None:
+            raise ValueError(f"split.column is required for strategy {self.strategy}")
+        if self.strategy != "column" and self.sides is not None:
+            raise ValueError(f"split.sides belongs to strategy column, not to {self.strategy}")
+        if self.test_size + self.validation_size >= 1:
+            raise ValueError(
+                f"split.test_size {self.test_size} and split.validation_size {self.validation_size} leave nothing to "
+                "train on; their sum must be below 1"
+            )
+        return self
