@@ -1,0 +1,296 @@
+"""Reading a tokenised dataset in units of work: a saved folder, or a Dataset in memory.
+
+A unit is a run of consecutive rows of one file, about `UNIT_BYTES` of them; units follow from the data alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from .. import storage
+from ..errors import InputError, InputTypeError, MissingInputError
+from .shards import INFO, STATE, features_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+UNIT_BYTES = 128 << 20
+PIECE_BYTES = 16 << 20
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_EXPECTED = "expected the folder of a tokenised dataset that Dataset.save_to_disk wrote (state.json beside Arrow files)"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Rows ``start`` to ``start + rows`` of the source; ``first`` is where they begin in their file."""
+
+    number: int
+    start: int
+    rows: int
+    file: int = 0
+    first: int = 0
+
+
+class Source(Protocol):
+    """``features`` are those of dataset_info.json; ``identity`` changes when the content does."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def schema(self) -> pa.Schema: ...
+    @property
+    def features(self) -> dict[str, Any]: ...
+    @property
+    def units(self) -> tuple[Unit, ...]: ...
+    @property
+    def identity(self) -> str: ...
+
+    def read(self, unit: Unit, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The unit's rows in order, in batches of bounded size; only these columns when they are named."""
+        ...
+
+
+def open_source(data: Any) -> Source:
+    """Open a path, URL or ``datasets.Dataset``; nothing is written beside the data."""
+    if isinstance(data, str | Path):
+        return open_folder(str(data))
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(data, DatasetDict):
+        raise InputTypeError(f"got a DatasetDict with splits {sorted(data)}; give one of them, such as data['train']")
+    if not isinstance(data, Dataset):
+        raise InputTypeError(f"expected a path or a datasets.Dataset, got {type(data).__name__}")
+    return MemorySource(data)
+
+
+def rows_of(source: Source) -> int:
+    return sum(unit.rows for unit in source.units)
+
+
+def require_column(source: Source, name: str, what: str) -> pa.Field:
+    """The column's field, or an error that names the nearest columns there are."""
+    names = source.schema.names
+    if name not in names:
+        near = get_close_matches(name, names, n=3)
+        known = f"did you mean {', '.join(map(repr, near))}? It has {sorted(names)}" if near else f"it has {sorted(names)}"
+        raise InputError(f"unknown column '{name}' for {what}; {source.name}: {known}")
+    return source.schema.field(name)
+
+
+def _cut(rows: int, size: int, target: int) -> list[tuple[int, int]]:
+    """Row ranges of about ``target`` of ``size`` bytes."""
+    pieces = max(1, min(rows, -(-size // target)))
+    edges = [rows * i // pieces for i in range(pieces + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    for start, stop in _cut(batch.num_rows, batch.nbytes, PIECE_BYTES):
+        yield batch.slice(start, stop - start)
+
+
+@dataclass(frozen=True)
+class MemorySource:
+    """A Dataset, perhaps with an indices mapping, read through ``datasets`` itself."""
+
+    dataset: Dataset = field(repr=False)
+    name: str = "the dataset"
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.dataset.data.schema.remove_metadata()
+
+    @property
+    def features(self) -> dict[str, Any]:
+        return self.dataset.features.to_dict()  # type: ignore[no-any-return]
+
+    @property
+    def identity(self) -> str:
+        return f"dataset {self.dataset._fingerprint} rows {len(self.dataset)}"
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        table = self.dataset.data
+        size = table.nbytes * len(self.dataset) // max(1, table.num_rows)
+        cuts = _cut(len(self.dataset), size, UNIT_BYTES)
+        return tuple(Unit(i, start, stop - start, first=start) for i, (start, stop) in enumerate(cuts))
+
+    def read(self, unit: Unit, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        dataset = self.dataset if columns is None else self.dataset.select_columns(list(columns))
+        arrow = dataset.with_format("arrow")
+        step = 10_000
+        for start in range(unit.start, unit.start + unit.rows, step):
+            table: pa.Table = arrow[start : min(start + step, unit.start + unit.rows)]
+            for batch in table.combine_chunks().to_batches():
+                yield from _pieces(batch)
+
+
+@dataclass(frozen=True)
+class ArrowFile:
+    """An Arrow stream file: place, rows and bytes of each record batch.
+
+    With dictionary-encoded columns a batch cannot be read without what comes before it: ``from_start``.
+    """
+
+    name: str
+    offsets: tuple[int, ...]
+    rows: tuple[int, ...]
+    sizes: tuple[int, ...]
+    from_start: bool
+
+    def units(self, file: int, number: int, start: int) -> Iterator[Unit]:
+        first = rows = size = 0
+        for batch_rows, batch_size in zip(self.rows, self.sizes, strict=True):
+            if batch_size <= UNIT_BYTES:
+                cuts = [(0, batch_rows)]
+            else:
+                cuts = _cut(batch_rows, batch_size, UNIT_BYTES)
+            for lower, upper in cuts:
+                rows, size = rows + upper - lower, size + batch_size // len(cuts)
+                if size >= UNIT_BYTES - UNIT_BYTES // 16:
+                    yield Unit(number, start + first, rows, file, first)
+                    number, first, rows, size = number + 1, first + rows, 0, 0
+        if rows:
+            yield Unit(number, start + first, rows, file, first)
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A saved dataset. Files are memory-mapped for one unit at a time, so that few of their pages stay in memory."""
+
+    name: str
+    schema: pa.Schema = field(repr=False)
+    features: dict[str, Any] = field(repr=False)
+    files: tuple[ArrowFile, ...] = field(repr=False)
+    identity: str
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        found: list[Unit] = []
+        start = 0
+        for i, file in enumerate(self.files):
+            found.extend(file.units(i, len(found), start))
+            start += sum(file.rows)
+        return tuple(found)
+
+    def read(self, unit: Unit, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        file = self.files[unit.file]
+        path = storage.fetch(self.name) / file.name
+        begin, end, row = unit.first, unit.first + unit.rows, 0
+        with _mapped(path) as memory:
+            for rows, load in self._batches(file, memory):
+                lower, upper = max(begin, row), min(end, row + rows)
+                if lower < upper:
+                    batch = load().slice(lower - row, upper - lower)
+                    yield from _pieces(batch if columns is None else batch.select(list(columns)))
+                row += rows
+                if row >= end:
+                    return
+
+    def _batches(self, file: ArrowFile, memory: Any) -> Iterator[tuple[int, Callable[[], pa.RecordBatch]]]:
+        if file.from_start:
+            for batch in pa.ipc.open_stream(memory):
+                yield batch.num_rows, lambda batch=batch: batch  # type: ignore[misc]
+            return
+        for offset, rows in zip(file.offsets, file.rows, strict=True):
+            yield rows, lambda offset=offset: _batch_at(memory, offset, self.schema)  # type: ignore[misc]
+
+
+def _batch_at(memory: Any, offset: int, schema: pa.Schema) -> pa.RecordBatch:
+    memory.seek(offset)
+    return pa.ipc.read_record_batch(pa.ipc.read_message(memory), schema)
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[Any]:
+    """The file memory-mapped; what Arrow cannot read is an error that names the file."""
+    try:
+        with pa.memory_map(str(path)) as memory:
+            yield memory
+    except (pa.ArrowInvalid, pa.ArrowSerializationError, EOFError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} cannot be read, it is cut short or no Arrow stream file: {error}; copy the dataset again"
+        ) from error
+
+
+def open_folder(url: str) -> FolderSource:
+    """Index a saved dataset: schema, and where the record batches of its files lie."""
+    folder = storage.fetch(url)
+    _check_kind(folder, url)
+    state = storage.read_json(str(folder / STATE))
+    info = storage.read_json(str(folder / INFO)) if (folder / INFO).is_file() else {}
+    try:
+        names = [entry["filename"] for entry in state["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{url}/{STATE} names no data files; {_EXPECTED}") from error
+    schema, files = None, []
+    for name in names:
+        if not (folder / name).is_file():
+            raise MissingInputError(f"{url} lacks its file {name}; copy the dataset again")
+        found, file = _index(folder / name, name)
+        if schema is not None and found != schema:
+            raise InputError(f"{url}: {name} has other columns than {names[0]}: {found} and {schema}")
+        schema, files = found, [*files, file]
+    if schema is None:
+        raise InputError(f"{url} holds no data file, so no row")
+    features = info.get("features") or features_of(schema)
+    return FolderSource(url, schema, features, tuple(files), _identity(folder, names))
+
+
+def _check_kind(folder: Path, url: str) -> None:
+    if (folder / "dataset_dict.json").is_file() and not (folder / STATE).is_file():
+        splits = storage.read_json(str(folder / "dataset_dict.json")).get("splits", [])
+        raise InputTypeError(
+            f"{url} is a DatasetDict with splits {splits}; give one of them, such as {storage.join(url, *splits[:1])}"
+        )
+    if not (folder / STATE).is_file():
+        raise InputError(f"{url} is not a dataset: {_EXPECTED}")
+
+
+def _index(path: Path, name: str) -> tuple[pa.Schema, ArrowFile]:
+    offsets, rows, sizes, from_start = [], [], [], False
+    with _mapped(path) as memory:
+        size = memory.size()
+        schema = pa.ipc.read_schema(pa.ipc.read_message(memory)).remove_metadata()
+        while (offset := memory.tell()) < size - len(_END):
+            message = pa.ipc.read_message(memory)
+            if message.type == "dictionary":
+                from_start = True
+                continue
+            offsets.append(offset)
+            sizes.append(memory.tell() - offset)
+            rows.append(-1 if from_start else pa.ipc.read_record_batch(message, schema).num_rows)
+        if memory.read(len(_END)) != _END:
+            raise pa.ArrowInvalid("it lacks the mark at its end")
+        if from_start:
+            memory.seek(0)
+            rows = [batch.num_rows for batch in pa.ipc.open_stream(memory)]
+    return schema, ArrowFile(name, tuple(offsets), tuple(rows), tuple(sizes), from_start)
+
+
+def _identity(folder: Path, names: Sequence[str]) -> str:
+    """A hash of the description that `datasets` changes with every transformation, of sizes, and of samples of bytes.
+
+    Reading all bytes would take longer than preparing them.
+    """
+    digest = hashlib.sha256(json.dumps(storage.read_json(str(folder / STATE)), sort_keys=True).encode())
+    for name in names:
+        size = (folder / name).stat().st_size
+        digest.update(f"{name} {size} ".encode())
+        with (folder / name).open("rb") as file:
+            for place in np.linspace(0, max(0, size - 4096), 64, dtype=np.int64).tolist():
+                file.seek(place)
+                digest.update(file.read(4096))
+    return digest.hexdigest()
