@@ -49,7 +49,7 @@ def attempt(work: Callable[[], T], what: str, url: str) -> T:
             raise
         except FileNotFoundError as error:
             raise MissingInputError(f"cannot {what} {url}: it does not exist") from error
-        except Exception as error:  # noqa: BLE001 - every client has errors of its own; all leave as one of ours
+        except Exception as error:
             if not is_passing(error) or number == ATTEMPTS:
                 tried = f" after {number} attempts" if number > 1 else ""
                 raise StorageError(f"cannot {what} {url}{tried}: {words(error)}") from error

@@ -10,7 +10,7 @@ from . import storage
 from .errors import InputError, UnsafePickleError
 
 _ALLOWED = {
-    "builtins": {"dict", "list", "tuple", "set", "frozenset", "int", "float", "complex", "bool", "str", "bytes", "bytearray"},
+    "builtins": set("dict list tuple set frozenset int float complex bool str bytes bytearray".split()),
     "collections": {"OrderedDict", "defaultdict", "Counter"},
     "_codecs": {"encode"},
     "numpy": {"dtype", "ndarray"},
@@ -19,7 +19,7 @@ _ALLOWED = {
     "numpy._core.multiarray": {"scalar", "_reconstruct"},
     "numpy.core.numeric": {"_frombuffer"},
     "numpy._core.numeric": {"_frombuffer"},
-}  # fmt: skip
+}
 
 
 class _Unpickler(pickle.Unpickler):
@@ -39,7 +39,7 @@ def loads(data: bytes, name: str) -> Any:
         return _Unpickler(io.BytesIO(data)).load()
     except UnsafePickleError as error:
         raise UnsafePickleError(f"{name} is refused unexecuted: {error}") from error
-    except Exception as error:  # noqa: BLE001 - a damaged or hostile stream can raise anything
+    except Exception as error:
         raise InputError(f"{name} is not a readable pickle: {type(error).__name__}: {error}") from error
 
 

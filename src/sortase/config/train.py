@@ -73,7 +73,9 @@ class TrainSpec(Section):
         "gradient_accumulation_steps x workers.",
     )
     global_batch_tokens: int | None = Field(
-        None, ge=1, description="Padded tokens in one optimizer step, over all workers, instead of a number of examples."
+        None,
+        ge=1,
+        description="Padded tokens in one optimizer step, over all workers, instead of a number of examples.",
     )
     max_tokens_per_device: int | None = Field(
         None, ge=1, description="Padded tokens that one forward pass may hold; longer batches are accumulated."
@@ -107,5 +109,6 @@ def check_arguments(names: Any) -> None:
         if name not in known:
             near = get_close_matches(name, [*sorted(known - OWNED.keys()), *TrainSpec.model_fields], n=3)
             raise ConfigError(
-                f"unknown training argument {name!r}; " + (f"did you mean {', '.join(near)}?" if near else "no such field")
+                f"unknown training argument {name!r}; "
+                + (f"did you mean {', '.join(near)}?" if near else "no such field")
             )

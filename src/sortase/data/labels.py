@@ -26,7 +26,7 @@ def row_classes(column: pa.Array, class_names: Sequence[str] | None = None) -> t
     Text, integers (decimal text), booleans and ClassLabels (``class_names``) can be labels. Missing are null, NaN,
     text without a visible character, and -1 of a ClassLabel.
     """
-    encoded = column if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
+    encoded = pc.dictionary_encode(column)
     names = [_name(value, class_names) for value in encoded.dictionary.to_pylist()]
     unique = list(dict.fromkeys([*names, None]))
     place = {name: i for i, name in enumerate(unique)}
@@ -47,7 +47,7 @@ def _name(value: Any, class_names: Sequence[str] | None) -> str | None:
 
 
 def check_label_column(field: pa.Field) -> None:
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    kind = field.type
     simple = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
     if not any(fits(kind) for fits in simple) and not pa.types.is_floating(kind) and not pa.types.is_null(kind):
         raise InputTypeError(f"column '{field.name}' holds {kind}; labels are text, integers or booleans")
@@ -98,7 +98,7 @@ class GeneClasses:
     missing: tuple[str, ...]
 
     def labels(self, tokens: np.ndarray) -> np.ndarray:
-        """Class id (the table's type) of each token id; ids beyond the table have none."""
+        """Class id (int32) of each token id; ids beyond the table have none."""
         if len(tokens) == 0:
             return np.empty(0, dtype=self.table.dtype)
         lowest, highest = int(tokens.min()), int(tokens.max())
@@ -133,8 +133,7 @@ def gene_classes(
     Raises InputError for a gene in two classes, and for a class none of whose genes is known.
     """
     stripped = _stripped(vocabulary)
-    dtype = np.min_scalar_type(-max(len(class_map), -IGNORED + 1))
-    table = np.full(1 + max(vocabulary.values(), default=0), IGNORED, dtype=dtype)
+    table = np.full(1 + max(vocabulary.values(), default=0), IGNORED, dtype=np.int32)
     owner: dict[int | str, str] = {}
     given, known, missing = {}, {}, []
     for name in class_map:

@@ -44,10 +44,7 @@ class Filter:
     allowed: pa.Array
 
     def mask(self, batch: pa.RecordBatch) -> np.ndarray:
-        values = batch.column(self.column)
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        return pc.is_in(values, value_set=self.allowed).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        return pc.is_in(batch.column(self.column), value_set=self.allowed).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
 def make_filters(filters: Mapping[str, Any] | None, source: Source) -> tuple[Filter, ...]:
@@ -57,7 +54,6 @@ def make_filters(filters: Mapping[str, Any] | None, source: Source) -> tuple[Fil
 
 def _make_filter(name: str, value: Any, source: Source) -> Filter:
     kind = require_column(source, name, "filter").type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     values = list(value) if isinstance(value, list | tuple | set | frozenset | np.ndarray | range) else [value]
     class_names = (source.features.get(name) or {}).get("names")
     if class_names:

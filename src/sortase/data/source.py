@@ -200,7 +200,7 @@ class FolderSource:
     def _batches(self, file: ArrowFile, memory: Any) -> Iterator[tuple[int, Callable[[], pa.RecordBatch]]]:
         if file.from_start:
             for batch in pa.ipc.open_stream(memory):
-                yield batch.num_rows, lambda batch=batch: batch  # type: ignore[misc]
+                yield batch.num_rows, lambda batch=batch: batch.cast(self.schema)  # type: ignore[misc]
             return
         for offset, rows in zip(file.offsets, file.rows, strict=True):
             yield rows, lambda offset=offset: _batch_at(memory, offset, self.schema)  # type: ignore[misc]
@@ -263,7 +263,8 @@ def _index(path: Path, name: str) -> tuple[pa.Schema, ArrowFile]:
     offsets, rows, sizes, from_start = [], [], [], False
     with _mapped(path) as memory:
         size = memory.size()
-        schema = pa.ipc.read_schema(pa.ipc.read_message(memory)).remove_metadata()
+        encoded = pa.ipc.read_schema(pa.ipc.read_message(memory)).remove_metadata()
+        schema = _decoded(encoded)
         while (offset := memory.tell()) < size - len(_END):
             message = pa.ipc.read_message(memory)
             if message.type == "dictionary":
@@ -271,13 +272,19 @@ def _index(path: Path, name: str) -> tuple[pa.Schema, ArrowFile]:
                 continue
             offsets.append(offset)
             sizes.append(memory.tell() - offset)
-            rows.append(-1 if from_start else pa.ipc.read_record_batch(message, schema).num_rows)
+            rows.append(-1 if from_start else pa.ipc.read_record_batch(message, encoded).num_rows)
         if memory.read(len(_END)) != _END:
             raise pa.ArrowInvalid("it lacks the mark at its end")
         if from_start:
             memory.seek(0)
             rows = [batch.num_rows for batch in pa.ipc.open_stream(memory)]
     return schema, ArrowFile(name, tuple(offsets), tuple(rows), tuple(sizes), from_start)
+
+
+def _decoded(schema: pa.Schema) -> pa.Schema:
+    """The schema with the values' types for dictionary-encoded columns, which `datasets` cannot hold."""
+    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in schema.types]
+    return pa.schema([field.with_type(kind) for field, kind in zip(schema, kinds, strict=True)])
 
 
 def _identity(folder: Path, names: Sequence[str]) -> str:

@@ -137,10 +137,8 @@ def attention_dropout(config: PretrainedConfig, value: float | None) -> list[str
         setattr(config, names[0], value)
         return [f"attention dropout {before} → {value} by model.attention_dropout; hidden dropout is unchanged"]
     if before > 0 and not torch.cuda.is_available():
-        return [
-            f"attention dropout {before} keeps attention off the fast path of this CPU; "
-            "model.attention_dropout: 0 switches it off"
-        ]
+        cost = f"attention dropout {before} keeps attention off the fast path of this CPU"
+        return [f"{cost}; model.attention_dropout: 0 switches it off"]
     return []
 
 

@@ -42,7 +42,6 @@ class Task:
         """Number of units in rows of these token counts."""
         raise TypeError(f"{self.kind} must say how many units a row has")
 
-
     def collator(self, tokenizer: Any, max_length: int) -> Any:
         """The public data collator for this kind, padding to the longest of a batch."""
         raise TypeError(f"{self.kind} must say what collates its features")

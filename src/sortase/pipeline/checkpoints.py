@@ -120,7 +120,7 @@ class Checkpoints:
         return max(rated, key=lambda checkpoint: (checkpoint.metric, -checkpoint.step), default=None)
 
     def newest(self, folder: Path, say: Callable[[str], None]) -> tuple[Checkpoint, Path] | None:
-        """The newest checkpoint whose files verify, copied to a local folder; damaged ones are named and passed over."""
+        """The newest checkpoint whose files verify, copied to a folder; damaged ones are named and passed over."""
         for checkpoint in self.all():
             try:
                 return checkpoint, checkpoint.download(folder)

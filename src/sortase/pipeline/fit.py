@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import PrinterCallback, PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 from ..config.compute import ComputeSpec
 from ..config.train import LOWER_IS_BETTER, TrainSpec
@@ -63,14 +63,14 @@ class Fitted:
 @contextmanager
 def own_random_state(seed: int) -> Iterator[None]:
     """Seed the global generators that training draws from, and give the caller's states back afterwards."""
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             yield
         finally:
             random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
+            np.random.set_state(states[1])
 
 
 def device_precision(compute: ComputeSpec) -> str:
@@ -248,5 +248,3 @@ def summary(
         "global_batch": job.settings.global_batch_tokens or trainer.plan.batch_size,
         "rows": len(job.train),
     }
-
-

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
-from ..config.model import ModelSpec
 from ..config.compute import ComputeSpec
+from ..config.model import ModelSpec
 from ..config.train import TrainSpec, check_arguments
 from ..data.checks import check_labels, check_tokens, overlong
 from ..data.sequences import Sequences

@@ -122,8 +122,9 @@ class PlanTrainer(Trainer):
         model.train()
         for module in self.frozen:
             module.eval()
-        if callable(getattr(self.optimizer, "train", None)):
-            self.optimizer.train()
+        start_training = getattr(self.optimizer, "train", None)
+        if start_training is not None:  # schedule-free optimizers have modes of their own
+            start_training()
         micro = inputs["micro"]
         scale = self.args.world_size / inputs["denominator"]
         total = torch.zeros((), device=self.args.device)
