@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from .labels import flat_tokens, lengths_of
 from .select import priorities, splitmix64
@@ -135,7 +136,7 @@ def _parts(source: Source, rows: np.ndarray) -> Any:
         for batch in source.read(unit, ["input_ids"]):
             lower, upper = np.searchsorted(rows, [start, start + batch.num_rows])
             if lower < upper:
-                column = batch.column("input_ids").take((rows[lower:upper] - start).tolist())
+                column = batch.column("input_ids").take(pa.array(rows[lower:upper] - start))
                 lengths = lengths_of(column)
                 yield _Sample(rows[lower:upper], flat_tokens(column), np.cumsum(lengths) - lengths, lengths)
             start += batch.num_rows
@@ -162,7 +163,11 @@ def _shingles(sample: _Sample) -> _Sample:
 
 def _signatures(items: _Sample) -> np.ndarray:
     """MinHash ``[rows, BANDS * WIDTH]``, uint32."""
-    values, inverse = np.unique(items.tokens, return_inverse=True)
+    lowest, highest = items.tokens.min(), items.tokens.max()
+    if 0 <= lowest and highest < len(items.tokens):
+        values, inverse = np.arange(highest + 1), items.tokens
+    else:
+        values, inverse = np.unique(items.tokens, return_inverse=True)
     base = splitmix64(values.view(np.uint64))
     found = np.empty((len(items.rows), BANDS * WIDTH), dtype=np.uint32)
     for i in range(BANDS * WIDTH):

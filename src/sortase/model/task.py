@@ -42,6 +42,10 @@ class Task:
         """Number of units in rows of these token counts."""
         raise TypeError(f"{self.kind} must say how many units a row has")
 
+    def unit_tokens(self, rows: list[np.ndarray]) -> np.ndarray:
+        """Token id of each unit of these rows, int64; -1 where a unit is not a token."""
+        raise TypeError(f"{self.kind} must say which tokens its units are")
+
     def collator(self, tokenizer: Any, max_length: int) -> Any:
         """The public data collator for this kind, padding to the longest of a batch."""
         raise TypeError(f"{self.kind} must say what collates its features")
@@ -58,6 +62,9 @@ class SequenceTask(Task):
 
     def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
         return np.ones_like(lengths)
+
+    def unit_tokens(self, rows: list[np.ndarray]) -> np.ndarray:
+        return np.full(len(rows), -1, dtype=np.int64)
 
     def collator(self, tokenizer: Any, max_length: int) -> Any:
         from ..data.collators import DataCollatorForCellClassification
@@ -79,6 +86,9 @@ class TokenTask(Task):
 
     def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
         return lengths
+
+    def unit_tokens(self, rows: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(rows).astype(np.int64)
 
     def collator(self, tokenizer: Any, max_length: int) -> Any:
         from ..data.collators import DataCollatorForGeneClassification

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 from ..config.compute import ComputeSpec
@@ -29,8 +28,6 @@ from .callbacks import EarlyStopping, Recorder, ShowProgress, StopOnRequest
 from .checkpoints import Checkpoints
 from .events import Events
 from .trainer import Batches, PlanTrainer
-
-Validate = Callable[[nn.Module, Any], dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +46,7 @@ class Job:
     compute: ComputeSpec
     seed: int
     collator: Any
-    validate: Validate
+    validate: Callable[[Any], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -199,7 +196,7 @@ def fit(
                 f"stopped on request at step {trainer.state.global_step} of {trainer.state.max_steps}; "
                 "its checkpoint is stored, the same command continues from there"
             )
-        best = take_best(trainer, checkpoints, scratch) if selecting else None
+        best = take_best(job, trainer, checkpoints, scratch) if selecting else None
         return Fitted(trainer, summary(job, trainer, seconds, best, checkpoints.waited, resumed and resumed[0].step))
 
 
@@ -215,14 +212,14 @@ def early_stopping(job: Job, selecting: bool, sign: int) -> EarlyStopping:
     )
 
 
-def take_best(trainer: PlanTrainer, checkpoints: Checkpoints, scratch: Path) -> int | None:
+def take_best(job: Job, trainer: PlanTrainer, checkpoints: Checkpoints, scratch: Path) -> int | None:
     """Put the best checkpoint's weights into the trainer's model; returns its step."""
     best = checkpoints.best()
     if best is None:
         return None
     if best.step != trainer.state.global_step:
         folder = best.download(scratch / "best")
-        trainer.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        job.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
     return best.step
 
 
@@ -230,7 +227,7 @@ def summary(
     job: Job, trainer: PlanTrainer, seconds: float, best: int | None, waited: float, resumed: int | None
 ) -> dict[str, Any]:
     """What run.json says of the training; rates count this attempt only."""
-    parameters = list(trainer.model.parameters())
+    parameters = list(job.model.parameters())
     batches = trainer.batches
     return {
         "steps": trainer.state.global_step,

@@ -93,7 +93,7 @@ class PlanLoader(DataLoader):
 class PlanTrainer(Trainer):
     """One optimizer step a global batch.
 
-    ``validate`` maps the model to metrics (without prefix) on the validation side. ``frozen`` modules stay in
+    ``validate`` gives the model's metrics, without prefix, on a dataset or (None) the validation side. ``frozen`` modules stay in
     evaluation mode.
     """
 
@@ -103,7 +103,7 @@ class PlanTrainer(Trainer):
         plan: BatchPlan,
         batches: Batches,
         frozen: list[nn.Module],
-        validate: Callable[[nn.Module, Any], dict[str, float]],
+        validate: Callable[[Any], dict[str, float]],
         **arguments: Any,
     ):
         super().__init__(**arguments)
@@ -116,7 +116,7 @@ class PlanTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         rows: Any = range(len(self.batches.sequences))
-        return PlanLoader(rows, batch_sampler=PlanSampler(self.plan), collate_fn=self.batches)  # type: ignore[arg-type]
+        return PlanLoader(rows, batch_sampler=PlanSampler(self.plan), collate_fn=self.batches)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         model.train()
@@ -144,7 +144,7 @@ class PlanTrainer(Trainer):
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         """Metrics on the validation side, or on a labelled dataset, computed from streamed predictions."""
-        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self._validate(self.model, eval_dataset).items()}
+        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self._validate(eval_dataset).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -15,21 +15,21 @@ from ..model.metrics import Metrics
 
 def validator(
     trained: Trained, validation: Sequences | None, batch_size: int, compute: ComputeSpec
-) -> Callable[[Any, Any], dict[str, float]]:
-    """A function of the model and an optional labelled dataset; without the dataset it takes the validation side."""
+) -> Callable[[Any], dict[str, float]]:
+    """A function of a labelled dataset; without one (None) it takes the validation side."""
     from .fit import device_precision
 
-    def validate(model: Any, dataset: Any = None) -> dict[str, float]:
+    def validate(dataset: Any) -> dict[str, float]:
         chosen = validation if dataset is None else Sequences.open(dataset, trained.task.label_column)
         if chosen is None:
             raise ConfigError("there is no validation side; give a dataset to evaluate")
         metrics = Metrics(trained.classes, bootstrap=0)
-        training = model.training
+        training = trained.model.training
         try:
             for scores in stream(trained, chosen, batch_size=batch_size, precision=device_precision(compute)):
                 metrics.update(scores)
         finally:
-            model.train(training)
+            trained.model.train(training)
         return {name: value for name, value in metrics.result()["metrics"].items() if value is not None}
 
     return validate

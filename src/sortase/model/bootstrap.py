@@ -1,0 +1,70 @@
+"""Bootstrap intervals from streamed predictions.
+
+Resampling n clusters with replacement is, for many clusters, the same as giving each an independent Poisson(1) weight
+(Hanley and MacGibbon 2006). A cluster's weights follow from its number alone, so nothing is kept per cluster, and two
+models that are scored on the same clusters meet the same resamples: their difference has a paired interval.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .confusion import overall
+
+LEVEL = 0.95
+CELLS = 25_000_000
+_POISSON = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(12)])
+
+
+def affordable(replicates: int, classes: int) -> int:
+    """Fewer replicates for hundreds of classes, so that their confusion matrices stay within 200 MB."""
+    return min(replicates, max(20, CELLS // classes**2))
+
+
+def poisson_weights(clusters: np.ndarray, replicates: int, seed: int) -> np.ndarray:
+    """Weights ``[clusters, replicates]``, float32, of these cluster numbers (int64)."""
+    with np.errstate(over="ignore"):
+        x = clusters.astype(np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15)
+        x = x + np.arange(replicates, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03) + np.uint64(seed)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    uniform = (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return np.searchsorted(_POISSON, uniform, side="right").astype(np.float32)
+
+
+def interval(values: np.ndarray) -> list[float]:
+    low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return [float(low), float(high)]
+
+
+class Replicates:
+    """Confusion matrices of all resamples, ``[replicates, classes, classes]``."""
+
+    def __init__(self, classes: int, replicates: int, seed: int):
+        self.seed = seed
+        self.matrices = np.zeros((affordable(replicates, classes), classes, classes))
+
+    def update(self, clusters: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> None:
+        """Count units that belong to ``clusters``; the units of a cluster come in one call."""
+        from scipy.sparse import csr_matrix
+
+        replicates, classes, _ = self.matrices.shape
+        numbers, inverse = np.unique(clusters, return_inverse=True)
+        cells = labels * classes + predictions
+        table = csr_matrix((np.ones(len(cells), np.float32), (inverse, cells)), (len(numbers), classes**2))
+        for start in range(0, len(numbers), 1024):
+            weights = poisson_weights(numbers[start : start + 1024], replicates, self.seed)
+            part = table[start : start + 1024].T @ weights
+            self.matrices += np.asarray(part).T.reshape(self.matrices.shape)
+
+    def intervals(self) -> dict[str, list[float]]:
+        if not len(self.matrices):
+            return {}
+        return {name: interval(values) for name, values in overall(self.matrices).items()}
+
+    def difference(self, other: Replicates, metric: str) -> list[float]:
+        """Interval of this model's metric minus the other's, resample by resample."""
+        return interval(overall(self.matrices)[metric] - overall(other.matrices)[metric])

@@ -1,0 +1,94 @@
+"""Forward passes over a dataset: little padding, row order kept, memory bounded by a window of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ..data.sequences import IGNORED, Sequences
+from ..progress import Progress
+from .load import Trained
+from .scores import Scores
+
+WINDOW_TOKENS = 4_000_000
+WINDOW_ROWS = 8192
+
+
+def stream(
+    trained: Trained, sequences: Sequences, *, batch_size: int, precision: str = "fp32", what: str | None = None
+) -> Iterator[Scores]:
+    """Scores of all units of ``sequences`` in row order.
+
+    Rows are sorted by length inside a window, so that a batch of ``batch_size`` rows holds little padding, and put
+    back in order before the window is handed on. ``what`` names the work in a progress bar.
+    """
+    model = trained.model
+    model.eval()
+    device = next(model.parameters()).device
+    lengths = np.minimum(sequences.lengths, trained.max_length)
+    progress = Progress(len(sequences), what or "score")
+    with progress:
+        for window in _windows(lengths):
+            logits = np.empty((int(trained.task.unit_counts(lengths[window]).sum()), len(trained.class_map)), np.float32)
+            starts = np.concatenate([[0], np.cumsum(trained.task.unit_counts(lengths[window]))])
+            order = np.argsort(-lengths[window], kind="stable")
+            for first in range(0, len(order), batch_size):
+                inside = order[first : first + batch_size]
+                found = _forward(trained, sequences, window[inside], device, precision)
+                logits[_places(starts, inside)] = found
+                if what is not None:
+                    progress.update(len(inside))
+            yield _scores(trained, sequences, window, lengths[window], logits)
+
+
+def _windows(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive rows, at most ``WINDOW_ROWS`` and about ``WINDOW_TOKENS`` tokens of them at a time."""
+    total = np.cumsum(lengths, dtype=np.int64)
+    start = 0
+    while start < len(lengths):
+        before = total[start - 1] if start else 0
+        end = int(np.searchsorted(total, before + WINDOW_TOKENS, side="right"))
+        end = min(max(end, start + 1), start + WINDOW_ROWS)
+        yield np.arange(start, end)
+        start = end
+
+
+def _forward(
+    trained: Trained, sequences: Sequences, rows: np.ndarray, device: torch.device, precision: str
+) -> np.ndarray:
+    ids, mask = sequences.pad(rows, trained.max_length, trained.pad_id)
+    on_device = torch.from_numpy(mask).to(device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with torch.inference_mode(), autocast:
+        logits = trained.model(input_ids=torch.from_numpy(ids).to(device), attention_mask=on_device).logits
+        return trained.task.units(logits, on_device).float().cpu().numpy()
+
+
+def _places(starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Where the units of these rows lie among those of the window."""
+    return ranges(starts[rows], starts[rows + 1] - starts[rows])
+
+
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """``start, start + 1, …`` of each start, one after another."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def _scores(
+    trained: Trained, sequences: Sequences, window: np.ndarray, lengths: np.ndarray, logits: np.ndarray
+) -> Scores:
+    counts = trained.task.unit_counts(lengths)
+    positions = ranges(np.zeros(len(counts), dtype=np.int64), counts).astype(np.int32)
+    labels = np.full(len(logits), IGNORED, dtype=np.int64)
+    if sequences.labelled:
+        labels = np.concatenate([sequences.labels_of(i)[:n] for i, n in zip(window, counts, strict=True)])
+    return Scores(
+        rows=np.repeat(sequences.rows[window], counts),
+        positions=positions,
+        tokens=trained.task.unit_tokens([sequences.tokens_of(i)[:n] for i, n in zip(window, lengths, strict=True)]),
+        logits=logits,
+        labels=labels.astype(np.int64),
+    )

@@ -1,0 +1,98 @@
+"""All metrics of a classifier from streamed predictions; memory does not grow with the number of units."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from . import confusion
+from .bootstrap import LEVEL, Replicates
+from .calibration import Calibration
+from .mistakes import Mistakes
+from .ranking import RankingHistogram, mean_defined
+from .scores import Scores, log_probabilities
+from .token_votes import TokenVotes
+
+Cluster = Literal["row", "token"]
+
+
+class Metrics:
+    """Feed it with ``update``, ask for ``result``. Units without a label count for nothing.
+
+    ``cluster`` is what is resampled for the intervals: units in one row (or, where tokens were held out, occurrences
+    of one token) rise and fall together, and treating them as independent would make the intervals far too narrow.
+    ``bootstrap`` is the number of resamples, 0 for none.
+    """
+
+    def __init__(self, classes: list[str], *, bootstrap: int = 1000, seed: int = 0, cluster: Cluster = "row"):
+        n = len(classes)
+        self.classes = classes
+        self.cluster = cluster
+        self.matrix = np.zeros((n, n), dtype=np.int64)
+        self.replicates = Replicates(n, bootstrap, seed)
+        self.votes = TokenVotes(n) if cluster == "token" else None
+        self.units = 0
+        self._loss = 0.0
+        self._ranking = RankingHistogram(n)
+        self._calibration = Calibration()
+        self._mistakes = Mistakes(classes)
+
+    def update(self, scores: Scores) -> None:
+        scores = scores.labelled()
+        if not len(scores):
+            return
+        logs = log_probabilities(scores.logits)
+        probabilities = np.exp(logs)
+        predictions = scores.logits.argmax(axis=1)
+        everyone = np.arange(len(scores))
+        self.units += len(scores)
+        self._loss -= float(logs[everyone, scores.labels].sum())
+        self._ranking.update(scores.logits, scores.labels)
+        self._calibration.update(probabilities[everyone, predictions], predictions == scores.labels)
+        self._mistakes.update(scores, probabilities, predictions)
+        confusion.add(self.matrix, scores.labels, predictions)
+        if self.votes is not None:
+            self.votes.update(scores.tokens, scores.labels, predictions, probabilities)
+        elif len(self.replicates.matrices):
+            self.replicates.update(scores.rows, scores.labels, predictions)
+
+    def finish(self) -> None:
+        """Occurrences of a token come spread over the data; they are resampled together, once all are known."""
+        if self.votes is not None and len(self.replicates.matrices):
+            self.replicates.matrices[:] = 0
+            self.votes.resample(self.replicates)
+
+    def result(self) -> dict[str, Any]:
+        """The parts of evaluation.json that follow from predictions; what is undefined is None."""
+        self.finish()
+        auroc, auprc = self._ranking.auroc(), self._ranking.auprc()
+        metrics: dict[str, float | None] = {"loss": self._loss / self.units if self.units else None}
+        metrics |= {name: float(value) for name, value in confusion.overall(self.matrix).items()}
+        metrics |= {"auroc": mean_defined(auroc), "auprc": mean_defined(auprc), "ece": self._calibration.ece()}
+        return {
+            "units": self.units,
+            "metrics": metrics,
+            "intervals": self.replicates.intervals(),
+            "bootstrap": {"replicates": len(self.replicates.matrices), "unit": self.cluster, "level": LEVEL},
+            "per_class": self._per_class(auroc, auprc),
+            "confusion_matrix": self.matrix.tolist(),
+            "reliability": self._calibration.diagram(),
+            "mistakes": self._mistakes.list(),
+            "per_token_type": self.votes.result(self.replicates) if self.votes is not None else None,
+        }
+
+    def _per_class(self, auroc: list[float | None], auprc: list[float | None]) -> list[dict[str, Any]]:
+        parts = confusion.per_class(self.matrix)
+        return [
+            {
+                "class": name,
+                "precision": float(parts["precision"][i]),
+                "recall": float(parts["recall"][i]),
+                "f1": float(parts["f1"][i]),
+                "support": int(parts["support"][i]),
+                "auroc": auroc[i],
+                "auprc": auprc[i],
+            }
+            for i, name in enumerate(self.classes)
+        ]
