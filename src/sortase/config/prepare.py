@@ -28,10 +28,20 @@ class DataSpec(Section):
     @field_validator("filter")
     @classmethod
     def _values(cls, filters: dict[str, Any]) -> dict[str, Any]:
+        filters = {name: _plain(value) for name, value in filters.items()}
         for name, value in filters.items():
-            if isinstance(value, dict) or (isinstance(value, list | tuple | set | frozenset) and not value):
+            if isinstance(value, dict) or (isinstance(value, list) and not value):
                 raise ValueError(f"filter of column '{name}' must be a value or a list of values, got {value!r}")
         return filters
+
+
+def _plain(value: Any) -> Any:
+    """Collections as lists in an order of their own, arrays as the numbers in them."""
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if isinstance(value, tuple | range):
+        return list(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 class LabelSpec(Section):
@@ -50,6 +60,11 @@ class LabelSpec(Section):
         description="Task token: class name to its tokens (genes), or a JSON, pickle or CSV file (a column a class).",
     )
     vocabulary: str | None = Field(None, description="Token dictionary (pickle or JSON); task token needs it.")
+
+    @field_validator("mapping", mode="before")
+    @classmethod
+    def _names(cls, mapping: Any) -> Any:
+        return {str(name): value for name, value in mapping.items()} if isinstance(mapping, dict) else mapping
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -53,7 +53,7 @@ def audit(source: Source, sides: np.ndarray, seed: int) -> dict[str, Any]:
     repeats = any(len(np.unique(sample.row(i))) < sample.lengths[i] for i in range(min(200, len(sample.rows))))
     items = _shingles(sample) if repeats else sample
     near = _near(items, sides[sample.rows])
-    found = {(a, b): 1.0 for a, b in copies}
+    found = dict.fromkeys(copies, 1.0)
     found.update({pair: similarity for pair, similarity in near.items() if pair not in found})
     examples = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:EXAMPLES]
     return {
@@ -164,7 +164,7 @@ def _shingles(sample: _Sample) -> _Sample:
 def _signatures(items: _Sample) -> np.ndarray:
     """MinHash ``[rows, BANDS * WIDTH]``, uint32."""
     lowest, highest = items.tokens.min(), items.tokens.max()
-    if 0 <= lowest and highest < len(items.tokens):
+    if lowest >= 0 and highest < len(items.tokens):
         values, inverse = np.arange(highest + 1), items.tokens
     else:
         values, inverse = np.unique(items.tokens, return_inverse=True)

@@ -81,11 +81,6 @@ def flat_tokens(tokens: pa.Array) -> np.ndarray:
     return tokens.values.slice(start, stop - start).to_numpy()  # type: ignore[no-any-return]
 
 
-def named_mapping(mapping: Mapping[Any, int]) -> dict[str, int]:
-    """A label mapping whose keys are the names that `row_classes` gives to the same values."""
-    return {_name(key.item() if isinstance(key, np.generic) else key, None) or "": value for key, value in mapping.items()}
-
-
 @dataclass(frozen=True)
 class GeneClasses:
     """``table[token id]`` is the class id or `IGNORED`. ``given`` counts each class's genes, ``known`` those in the

@@ -14,7 +14,7 @@ from .. import storage
 from ..config.prepare import SplitSpec
 from ..errors import InputError
 from .groups import assign_groups
-from .labels import IGNORED, flat_tokens, lengths_of, row_classes
+from .labels import IGNORED, flat_tokens, row_classes
 from .select import holdings, priorities
 from .source import Source, require_column, rows_of
 

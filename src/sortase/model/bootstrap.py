@@ -47,14 +47,17 @@ class Replicates:
         self.seed = seed
         self.matrices = np.zeros((affordable(replicates, classes), classes, classes))
 
-    def update(self, clusters: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> None:
-        """Count units that belong to ``clusters``; the units of a cluster come in one call."""
+    def update(
+        self, clusters: np.ndarray, labels: np.ndarray, predictions: np.ndarray, counts: np.ndarray | None = None
+    ) -> None:
+        """Count units (or ``counts`` alike ones each) of ``clusters``; a cluster's units come in one call."""
         from scipy.sparse import csr_matrix
 
         replicates, classes, _ = self.matrices.shape
         numbers, inverse = np.unique(clusters, return_inverse=True)
         cells = labels * classes + predictions
-        table = csr_matrix((np.ones(len(cells), np.float32), (inverse, cells)), (len(numbers), classes**2))
+        values = np.ones(len(cells)) if counts is None else counts.astype(np.float64)
+        table = csr_matrix((values, (inverse, cells)), (len(numbers), classes**2))
         for start in range(0, len(numbers), 1024):
             weights = poisson_weights(numbers[start : start + 1024], replicates, self.seed)
             part = table[start : start + 1024].T @ weights

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .scores import log_probabilities
+
 
 BINS = 8192
 RANGE = 20.0
@@ -21,9 +23,7 @@ class RankingHistogram:
 
     def update(self, logits: np.ndarray, labels: np.ndarray) -> None:
         """``logits [n, classes]``, ``labels [n]`` all valid."""
-        for index in range(len(self.counts)):
-            others = np.delete(logits, index, axis=1)
-            odds = logits[:, index] - _log_sum_exp(others) if others.size else np.zeros(len(logits))
+        for index, odds in enumerate(log_odds(log_probabilities(logits)).T):
             bins = np.clip((odds + RANGE) * (BINS / (2 * RANGE)), 0, BINS - 1).astype(np.int64)
             flat = np.bincount((labels == index) * BINS + bins, minlength=2 * BINS)
             self.counts[index] += flat.reshape(2, BINS)
@@ -35,9 +35,9 @@ class RankingHistogram:
         return [_average_precision(*counts) for counts in self.counts]
 
 
-def _log_sum_exp(values: np.ndarray) -> np.ndarray:
-    top = values.max(axis=1)
-    return top + np.log(np.exp(values - top[:, None], dtype=np.float64).sum(axis=1))
+def log_odds(logs: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)) from log p, within the histogram's range."""
+    return logs - np.log(np.maximum(-np.expm1(logs), np.exp(-2 * RANGE)))
 
 
 def _auroc(negatives: np.ndarray, positives: np.ndarray) -> float | None:

@@ -39,10 +39,7 @@ class TokenVotes:
     def resample(self, replicates: Replicates) -> None:
         """Add all occurrences to the resamples, token by token."""
         tokens, classes = np.nonzero(self.predicted)
-        counts = self.predicted[tokens, classes].astype(np.int64)
-        replicates.update(
-            np.repeat(tokens, counts), np.repeat(self.labels[tokens], counts), np.repeat(classes, counts)
-        )
+        replicates.update(tokens, self.labels[tokens], classes, self.predicted[tokens, classes])
 
     def result(self, occurrences: Replicates) -> dict[str, Any]:
         """Metrics with one vote a token: the class with the highest mean probability over its occurrences."""

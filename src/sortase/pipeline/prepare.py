@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -15,24 +15,21 @@ from .. import storage
 from ..config.prepare import DataSpec, LabelSpec, SplitSpec
 from ..data import classmap
 from ..data.audit import audit
-from ..data.decide import Decision, count_rows, decide
-from ..data.labelling import TokenLabels
+from ..data.decide import count_rows, decide
 from ..data.labels import check_label_column, check_tokens_column
 from ..data.passes import Rows, WriteUnit, output_schema
 from ..data.select import make_filters
-from ..data.shards import INFO, STATE, publish, with_features
-from ..data.source import FolderSource, Source, open_folder, open_source, require_column
-from ..data.split import make_split, split_tokens
+from ..data.shards import publish, with_features
+from ..data.source import Source, open_folder, open_source, require_column, rows_of
+from ..data.split import Split, make_split, split_tokens
 from ..data.summary import Total, add_written, summarize
-from ..errors import ExistingOutputError, InputError
 from ..progress import Progress
-from .kinds import KINDS, Kind
+from .kinds import KINDS, Kind, Loaded, token_arrays
+from .place import MARK, Place
 from .prepared import Prepared
 
-MARK = "sortase.json"
 FORMAT = 1
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-Say = Callable[[str], None]
 
 
 def prepare(
@@ -62,31 +59,35 @@ def prepare(
     """
     opened = open_source(source)
     kind = KINDS[labels.task]
-    rows, loaded = check_inputs(opened, data, labels, split, kind, seed)
     place = Place(out, prefix)
-    place.apart_from(opened)
-    inputs = _digest(opened, data, labels, seed, loaded)
-    if (done := place.finished(inputs, split, replace)) is not None:
-        return done
-    run = map or partial(_threads, data.nproc)
-    if place.mark_of(inputs) is None:
-        _write_dataset(place, rows, data, kind, loaded, run, inputs)
-    return _finish(place, kind, split, seed, inputs)
+    place.check(opened)
+    rows, loaded = check_inputs(opened, data, labels, split, seed)
+    inputs = _digest(opened, data, labels, loaded, seed)
+    if not replace:
+        place.refuse_others(inputs, split and _whole(inputs, split))
+    with ExitStack() as undo:
+        current = place.is_current(inputs)
+        if not current:
+            undo.enter_context(place.dataset_or_nothing())
+            _write(place, rows, data, kind, loaded, map or partial(_threads, data.nproc), inputs)
+        summary = (place.mark() or {})["summary"]
+        if split is None:
+            return place.result(summary, False, inputs, current)
+        return _with_split(place, kind, split, seed, inputs, current)
 
 
 def inputs_digest(
     source: Any, data: DataSpec, labels: LabelSpec, split: SplitSpec | None = None, seed: int = 42
 ) -> str:
     """Identifies the source's content and the settings (number of workers apart), without the bulk of the work."""
-    opened = open_source(source)
-    loaded = KINDS[labels.task].load(labels)
-    return _whole(_digest(opened, data, labels, seed, loaded), split)
+    return _whole(_digest(open_source(source), data, labels, KINDS[labels.task].load(labels), seed), split)
 
 
 def check_inputs(
-    source: Source, data: DataSpec, labels: LabelSpec, split: SplitSpec | None, kind: Kind, seed: int
-) -> tuple[Rows, Any]:
+    source: Source, data: DataSpec, labels: LabelSpec, split: SplitSpec | None, seed: int
+) -> tuple[Rows, Loaded]:
     """Refuse what can be refused before reading rows; returns the candidates and what the labels need."""
+    kind = KINDS[labels.task]
     check_tokens_column(require_column(source, "input_ids", "token ids"))
     filters = make_filters(data.filter, source)
     column = kind.class_column(source, data, labels)
@@ -95,7 +96,7 @@ def check_inputs(
     if split is not None:
         kind.check_split(split)
         if split.column is not None:
-            check_label_column(require_column(source, split.column, "split"))
+            check_label_column(require_column(source, split.column, "the split"))
     return Rows(source, filters, column, kind.required, seed), kind.load(labels)
 
 
@@ -105,51 +106,50 @@ def _threads(workers: int, function: Callable[[Any], Any], items: Iterable[Any])
         yield from pool.map(function, items)
 
 
-def _write_dataset(place: Place, rows: Rows, data: DataSpec, kind: Kind, loaded: Any, run: Map, inputs: str) -> None:
+def _write(place: Place, rows: Rows, data: DataSpec, kind: Kind, loaded: Loaded, run: Map, inputs: str) -> None:
+    """The two passes. Nothing that was there is touched before the first one has found the input good."""
     decision = decide(rows, data, count_rows(rows, data, run), run)
     labelling = kind.labelling(decision, loaded)
     schema, features, renamed = output_schema(rows.source, labelling, rows.column)
     place.clear()
-    with place.nothing_on_failure():
-        work = WriteUnit(rows, decision.quotas, labelling, place.dataset, with_features(schema, features), renamed)
-        total = Total(len(labelling.class_map))
-        with Progress(sum(unit.rows for unit in rows.source.units), "prepare") as progress:
-            for written in run(work, rows.source.units):
-                add_written(total, written)
-                progress.update(written.rows)
-        summary = summarize(kind.name, rows, decision, labelling, total)
-        classmap.write(place.out, place.prefix, labelling.class_map)
-        mark = {"inputs": inputs, "summary": summary, "tokens": kind.tokens(labelling, total)}
-        publish(place.dataset, total.shards, features, inputs, labelling.description, {MARK: mark})
+    work = WriteUnit(rows, decision.quotas, labelling, place.dataset, with_features(schema, features), renamed)
+    total = Total(len(labelling.class_map))
+    with Progress(rows_of(rows.source), "prepare") as progress:
+        for written in run(work, rows.source.units):
+            add_written(total, written)
+            progress.update(written.rows)
+    summary = summarize(kind.name, rows, decision, labelling, total)
+    classmap.write(place.out, place.prefix, labelling.class_map)
+    mark = {"inputs": inputs, "summary": summary, "tokens": kind.tokens(labelling, total)}
+    publish(place.dataset, total.shards, features, inputs, labelling.description, {MARK: mark})
 
 
-def _finish(place: Place, kind: Kind, split: SplitSpec | None, seed: int, inputs: str) -> Prepared:
-    """Divide the dataset and describe everything; prepare.json is the mark that all of it is there."""
-    mark = place.mark_of(inputs)
-    if mark is None:
-        raise InputError(f"{place.dataset} was changed while it was prepared; run prepare alone")
-    if split is None:
-        return place.result(mark["summary"], None, inputs)
+def _with_split(place: Place, kind: Kind, split: SplitSpec, seed: int, inputs: str, current: bool) -> Prepared:
+    """Divide the dataset and describe everything; prepare.json is written last and marks that all of it is there."""
+    whole = _whole(inputs, split)
+    described = place.described()
+    if current and described is not None and described.get("inputs") == whole and storage.exists(place.split):
+        return place.result(described, True, whole, skipped=True)
     storage.remove(place.summary)
-    with place.nothing_on_failure():
+    with place.split_or_nothing():
+        mark = place.mark() or {}
         made = _divide(place, kind, split, seed, mark)
         made.write(place.split)
-        summary = {**mark["summary"], "split": made.summary}
-        storage.write_json(place.summary, {**summary, "inputs": _whole(inputs, split), "prefix": place.prefix})
-    return place.result(summary, split, inputs)
+        summary = {**mark["summary"], "split": made.summary, "inputs": whole}
+        storage.write_json(place.summary, summary)
+    return place.result(summary, True, whole)
 
 
-def _divide(place: Place, kind: Kind, split: SplitSpec, seed: int, mark: dict[str, Any]) -> Any:
-    source = open_folder(place.dataset)
+def _divide(place: Place, kind: Kind, split: SplitSpec, seed: int, mark: dict[str, Any]) -> Split:
     if split.strategy == "token":
-        names = dict(enumerate(mark["summary"]["classes"]))
-        return split_tokens(*kind.token_arrays(mark["tokens"]), names, split, seed)
+        return split_tokens(*token_arrays(mark["tokens"]), dict(enumerate(mark["summary"]["classes"])), split, seed)
+    source = open_folder(place.dataset)
     made = make_split(source, split, seed, kind.stratify(mark["summary"]["column"], source))
     made.summary["near_duplicates"] = audit(source, made.sides, seed)
     return made
 
 
-def _digest(source: Source, data: DataSpec, labels: LabelSpec, seed: int, loaded: Any) -> str:
+def _digest(source: Source, data: DataSpec, labels: LabelSpec, loaded: Loaded, seed: int) -> str:
     settings = {
         "format": FORMAT,
         "source": source.identity,
@@ -162,6 +162,4 @@ def _digest(source: Source, data: DataSpec, labels: LabelSpec, seed: int, loaded
 
 
 def _whole(inputs: str, split: SplitSpec | None) -> str:
-    if split is None:
-        return inputs
-    return hashlib.sha256((inputs + split.model_dump_json()).encode()).hexdigest()[:32]
+    return hashlib.sha256((inputs + split.model_dump_json()).encode()).hexdigest()[:32] if split else inputs

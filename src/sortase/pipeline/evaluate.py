@@ -1,0 +1,141 @@
+"""Metrics of a trained model on rows it has not seen, beside what a simple classifier reaches on the same rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import storage
+from ..config.evaluate import EvaluateSpec
+from ..data.checks import check_labels, check_tokens, overlong
+from ..data.sequences import Sequences
+from ..model import baseline
+from ..model.inference import stream
+from ..model.load import Trained
+from ..model.metrics import Cluster, Metrics
+from .predictions import PickledPredictions, PredictionTable, parquet_writer
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob:
+    """What to score. ``train`` is what the baselines learn from; without it there are none.
+
+    ``split_unit`` says what was held out, rows or tokens; that is also what the intervals resample.
+    """
+
+    trained: Trained
+    test: Sequences
+    train: Sequences | None
+    split_unit: Cluster
+    settings: EvaluateSpec
+    precision: str
+    seed: int
+
+
+def evaluate(job: EvaluateJob, folder: str, say: Say) -> dict[str, Any]:
+    """Score the test side; writes predictions.parquet, predictions.pkl and, last, evaluation.json below ``folder``."""
+    trained = job.trained
+    check_tokens(job.test, trained.model.config.vocab_size)
+    check_labels(job.test, len(trained.class_map))
+    if cut := overlong(job.test, trained.max_length):
+        say(f"evaluate: {cut} of {len(job.test)} sequences are cut to {trained.max_length} tokens")
+    metrics = _metrics(job)
+    seconds = score(job, metrics, folder)
+    evaluation: dict[str, Any] = {
+        "task": trained.task.kind,
+        "classes": trained.classes,
+        "rows": len(job.test),
+        "unit": trained.task.unit,
+        **metrics.result(),
+        "baseline": compare(job, metrics, say) if job.settings.baseline and job.train is not None else None,
+        "speed": {"rows_per_second": round(len(job.test) / max(seconds, 1e-9), 2), "seconds": round(seconds, 3)},
+    }
+    storage.write_json(storage.join(folder, "evaluation.json"), evaluation)
+    return evaluation
+
+
+def _metrics(job: EvaluateJob) -> Metrics:
+    return Metrics(job.trained.classes, bootstrap=job.settings.bootstrap, seed=job.seed, cluster=job.split_unit)
+
+
+def score(job: EvaluateJob, metrics: Metrics, folder: str) -> float:
+    """Stream the predictions of labelled units into the metrics and files; returns the seconds that took."""
+    table = PredictionTable(job.trained.classes, tokens=job.trained.task.unit == "token", labels=True)
+    pickled = PickledPredictions(job.trained.classes)
+    started = time.monotonic()
+    with parquet_writer(storage.join(folder, "predictions.parquet")) as append:
+        for found in stream(
+            job.trained, job.test, batch_size=job.settings.batch_size, precision=job.precision, what="evaluate"
+        ):
+            scores = found.labelled()
+            metrics.update(scores)
+            append(table.of(scores, job.test))
+            pickled.update(scores)
+    seconds = time.monotonic() - started
+    pickled.write(storage.join(folder, "predictions.pkl"))
+    return seconds
+
+
+def compare(job: EvaluateJob, model: Metrics, say: Say) -> dict[str, Any]:
+    """Baselines on the same units, and in one sentence whether the transformer beats them."""
+    assert job.train is not None
+    say("evaluate: baselines")
+    classes, limit = len(job.trained.class_map), job.trained.max_length
+    simple = _measured(job, baseline.majority(job.train, classes), limit)
+    words, learn = baseline.learner(job.trained.task, job.split_unit)
+    started = time.monotonic()
+    predictor, units = learn(job.train, classes, job.seed)
+    learnt = _measured(job, predictor, limit)
+    seconds = time.monotonic() - started
+    best = max((learnt, simple), key=lambda m: m.result()["metrics"]["macro_f1"])
+    return {
+        "majority": _parts(simple),
+        "logistic_regression": {
+            **_parts(learnt),
+            "features": words,
+            "seconds": round(seconds, 3),
+            "train_units": units,
+        },
+        **verdict(model, best, "the majority class" if best is simple else f"logistic regression on {words}"),
+    }
+
+
+def _measured(job: EvaluateJob, predictor: baseline.Predictor, limit: int) -> Metrics:
+    metrics = _metrics(job)
+    for scores in predictor(job.test):
+        metrics.update(scores.at(np.flatnonzero(scores.positions < limit)))
+    return metrics
+
+
+def _parts(metrics: Metrics) -> dict[str, Any]:
+    result = metrics.result()
+    return {"metrics": result["metrics"], "intervals": result["intervals"], "per_token_type": result["per_token_type"]}
+
+
+def verdict(model: Metrics, rival: Metrics, name: str) -> dict[str, Any]:
+    """Macro F1 of both and the paired interval of their difference."""
+    ours, theirs = (m.result()["metrics"]["macro_f1"] for m in (model, rival))
+    figures = f"macro F1 {ours:.3f} against {theirs:.3f}"
+    if not len(model.replicates.matrices):
+        words = "beats" if ours > theirs else "does not beat"
+        return {"verdict": f"The transformer {words} {name}: {figures}.", "difference": None}
+    low, high = model.replicates.difference(rival.replicates, "macro_f1")
+    words = "beats" if low > 0 else "does not beat" if high < 0 else "cannot be told apart from"
+    interval = f"difference {ours - theirs:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
+    return {"verdict": f"The transformer {words} {name}: {figures} ({interval}).", "difference": [low, high]}
+
+
+def flat(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """``eval_loss``, ``eval_accuracy``, ``eval_macro_f1``, …: what ``GenericClassifier.evaluate`` returns."""
+    return {f"eval_{name}": value for name, value in evaluation["metrics"].items()} | {
+        "eval_samples": evaluation["rows"],
+        "eval_units": evaluation["units"],
+        "eval_runtime": evaluation["speed"]["seconds"],
+        "eval_samples_per_second": evaluation["speed"]["rows_per_second"],
+    }

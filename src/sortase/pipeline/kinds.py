@@ -1,0 +1,133 @@
+"""How preparing differs between classes of rows and classes of tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..config.prepare import DataSpec, LabelSpec, SplitSpec
+from ..data import classmap
+from ..data.decide import Decision
+from ..data.labelling import Labelling, RowLabels, TokenLabels
+from ..data.labels import GeneClasses, gene_classes, read_gene_classes
+from ..data.source import Source, require_column
+from ..data.summary import Total
+from ..errors import ConfigError, InputError, InputTypeError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the labels need besides the dataset, read and checked. ``identity`` changes when it does."""
+
+    class_map: dict[str, int] | None
+    genes: GeneClasses | None = None
+    identity: str = field(default="")
+
+
+class SequenceKind:
+    """A row's label is a value of its own."""
+
+    name = "sequence"
+    required = True
+
+    def load(self, labels: LabelSpec) -> Loaded:
+        return Loaded(classmap.check(labels.mapping) if labels.mapping is not None else None)
+
+    def class_column(self, source: Source, data: DataSpec, labels: LabelSpec) -> str | None:
+        require_column(source, str(labels.column), "labels")
+        return labels.column
+
+    def check_split(self, split: SplitSpec) -> None:
+        if split.strategy == "token":
+            raise ConfigError("split.strategy token holds out labelled tokens; with labels.task sequence use another")
+
+    def labelling(self, decision: Decision, loaded: Loaded) -> Labelling:
+        names = [name for name in decision.names if name is not None]
+        if loaded.class_map is not None and (unseen := [name for name in names if name not in loaded.class_map]):
+            raise InputError(
+                f"label {unseen[0]!r} is not in label_mapping"
+                + (f" (nor are {len(unseen) - 1} others)" if len(unseen) > 1 else "")
+                + f"; it has {sorted(loaded.class_map)}. Add it, or filter its rows away"
+            )
+        if len(names) < 2:
+            raise InputError(f"only class {names[0]!r} is left; a classifier needs at least two")
+        return RowLabels(loaded.class_map or classmap.build(names))
+
+    def tokens(self, labelling: Labelling, total: Total) -> dict[str, str] | None:
+        return None
+
+    def stratify(self, column: str | None, source: Source) -> str | None:
+        return "label"
+
+
+class TokenKind:
+    """A token's label follows from which token it is; the rows' own column only stratifies."""
+
+    name = "token"
+    required = False
+
+    def load(self, labels: LabelSpec) -> Loaded:
+        from ..data import vocabulary
+
+        if labels.gene_class_dict is None or labels.vocabulary is None:
+            raise InputTypeError("token labels need gene_class_dict and a vocabulary (token dictionary file)")
+        classes = read_gene_classes(labels.gene_class_dict)
+        known = vocabulary.read(labels.vocabulary)
+        class_map = self._class_map(classes, labels.mapping)
+        content = json.dumps([sorted(classes.items()), sorted(known.items())], default=int)
+        identity = hashlib.sha256(content.encode()).hexdigest()
+        return Loaded(class_map, gene_classes(classes, known, class_map), identity)
+
+    def _class_map(self, classes: Mapping[str, Any], mapping: Mapping[str, int] | None) -> dict[str, int]:
+        if len(classes) < 2:
+            raise InputError(f"gene classes are {sorted(classes)}; a classifier needs at least two")
+        if mapping is None:
+            return classmap.build(classes)
+        checked = classmap.check(mapping)
+        if checked.keys() != classes.keys():
+            raise InputError(f"label_mapping has classes {sorted(checked)}, the gene classes are {sorted(classes)}")
+        return checked
+
+    def class_column(self, source: Source, data: DataSpec, labels: LabelSpec) -> str | None:
+        if labels.column is None or labels.column in source.schema.names:
+            column = labels.column
+        else:
+            warnings.warn(f"{source.name} has no column '{labels.column}'; it cannot stratify the split", stacklevel=4)
+            column = None
+        wants = [name for name in ("rare_threshold", "max_examples_per_class") if getattr(data, name)]
+        if column is None and wants:
+            raise InputError(f"{wants[0]} needs the column of the rows' classes; the dataset has {sorted(source.schema.names)}")
+        return column
+
+    def check_split(self, split: SplitSpec) -> None:
+        """All strategies fit."""
+
+    def labelling(self, decision: Decision, loaded: Loaded) -> Labelling:
+        if loaded.class_map is None or loaded.genes is None:
+            raise InputTypeError("token labels need gene classes")
+        return TokenLabels(loaded.class_map, loaded.genes)
+
+    def tokens(self, labelling: Labelling, total: Total) -> dict[str, str] | None:
+        """Token ids with a label that occur, and their class ids, as text (JSON would spend a line on each)."""
+        if not isinstance(labelling, TokenLabels):
+            return None
+        ids = np.flatnonzero(total.tally.tokens)
+        return {"ids": " ".join(map(str, ids)), "labels": " ".join(map(str, labelling.genes.table[ids]))}
+
+    def stratify(self, column: str | None, source: Source) -> str | None:
+        return column
+
+
+Kind = SequenceKind | TokenKind
+KINDS: dict[str, Kind] = {"sequence": SequenceKind(), "token": TokenKind()}
+
+
+def token_arrays(tokens: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """What `TokenKind.tokens` wrote."""
+    return np.array(tokens["ids"].split(), dtype=np.int64), np.array(tokens["labels"].split(), dtype=np.int64)

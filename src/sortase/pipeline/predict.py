@@ -1,0 +1,75 @@
+"""Predictions for data without labels, from a saved model alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..config.evaluate import PredictSpec
+from ..data.checks import check_tokens
+from ..data.sequences import Sequences
+from ..errors import InputError
+from ..model.inference import stream
+from ..model.load import Trained, load_trained
+from ..model.task import task_of
+from .predictions import PredictionTable, parquet_writer
+
+
+def predict(trained: Trained, settings: PredictSpec, url: str, precision: str = "fp32") -> dict[str, int]:
+    """Write the predictions for ``settings.dataset`` to a Parquet file; counts them by class.
+
+    Rows stream from the dataset to the file, which appears once it is whole.
+    """
+    sequences = Sequences.open(settings.dataset)
+    for name in settings.columns:
+        sequences.column(name)
+    check_tokens(sequences, trained.model.config.vocab_size)
+    table = PredictionTable(
+        trained.classes,
+        tokens=trained.task.unit == "token",
+        labels=False,
+        top_k=settings.top_k,
+        threshold=settings.threshold,
+        columns=settings.columns,
+    )
+    counts: dict[str, int] = {}
+    with parquet_writer(url) as append:
+        for scores in stream(
+            trained, sequences, batch_size=settings.batch_size, precision=precision, what="predict"
+        ):
+            part = table.of(scores, sequences)
+            append(part)
+            for entry in part.column("prediction").value_counts().to_pylist():
+                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+    return dict(sorted(counts.items()))
+
+
+def predict_from_checkpoint(
+    model_dir: str,
+    dataset_path: str,
+    classifier_type: str = "sequence",
+    batch_size: int = 32,
+    num_workers: int = 4,
+    return_logits: bool = False,
+) -> list[int] | tuple[list[int], np.ndarray]:
+    """Predict class ids for a saved dataset with a saved model.
+
+    Args:
+        model_dir: folder or URL of a model saved with its tokenizer.
+        dataset_path: folder or URL of a dataset with ``input_ids``.
+        classifier_type: ``sequence`` (``cell``) or ``token`` (``gene``); must be the model's kind.
+        batch_size: rows in a forward pass.
+        num_workers: kept for compatibility; batches are gathered from memory-mapped data without workers.
+        return_logits: also return the logits.
+
+    Returns:
+        One id a row in row order (sequence), or one id an input token, flattened in row order (token); with
+        ``return_logits`` also float32 logits ``[predictions, classes]``.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    trained = load_trained(model_dir, task_of(classifier_type))
+    sequences = Sequences.open(dataset_path)
+    check_tokens(sequences, trained.model.config.vocab_size)
+    logits = np.concatenate([found.logits for found in stream(trained, sequences, batch_size=batch_size)])
+    ids = logits.argmax(axis=1).tolist()
+    return (ids, logits) if return_logits else ids

@@ -1,0 +1,128 @@
+"""Predictions as files: Parquet while they stream by, and the pickle of plain arrays that older tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import pickles, storage
+from ..data.sequences import Sequences
+from ..model.scores import Scores, log_probabilities
+
+UNKNOWN = "unknown"
+MOST_CLASS_COLUMNS = 100
+MOST_PICKLED = 50_000_000
+
+
+class PredictionTable:
+    """Turns scores into Arrow tables.
+
+    Columns: ``row``; ``position`` and ``token`` where tokens are labelled; the carried columns; ``label`` where there
+    is one; ``prediction`` and its ``probability``; with ``top_k`` above 1 ``prediction_2``, ``probability_2``, …; and
+    ``p_<class>`` for up to 100 classes. Below ``threshold`` the prediction is ``unknown``.
+    """
+
+    def __init__(
+        self,
+        classes: list[str],
+        *,
+        tokens: bool,
+        labels: bool,
+        top_k: int = 1,
+        threshold: float | None = None,
+        columns: list[str] | None = None,
+    ):
+        self.classes = np.array(classes, dtype=object)
+        self.tokens, self.labels = tokens, labels
+        self.top_k = min(top_k, len(classes))
+        self.threshold = threshold
+        self.columns = columns or []
+
+    def of(self, scores: Scores, sequences: Sequences) -> pa.Table:
+        probabilities = np.exp(log_probabilities(scores.logits))
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top_k]
+        ranked = np.take_along_axis(probabilities, best, axis=1)
+        parts: dict[str, Any] = {"row": pa.array(scores.rows)}
+        if self.tokens:
+            parts |= {"position": pa.array(scores.positions), "token": pa.array(scores.tokens)}
+        parts |= {name: self._carried(sequences, name, scores.rows) for name in self.columns}
+        if self.labels:
+            named = np.where(scores.labels >= 0, self.classes[scores.labels], None)
+            parts["label"] = pa.array(named, pa.string())
+        for k in range(self.top_k):
+            ending = "" if k == 0 else f"_{k + 1}"
+            parts[f"prediction{ending}"] = pa.array(self._named(best[:, k], ranked[:, k], k), pa.string())
+            parts[f"probability{ending}"] = pa.array(ranked[:, k].astype(np.float32))
+        if len(self.classes) <= MOST_CLASS_COLUMNS:
+            parts |= {f"p_{c}": pa.array(probabilities[:, i].astype(np.float32)) for i, c in enumerate(self.classes)}
+        return pa.table(parts)
+
+    def _named(self, winners: np.ndarray, probabilities: np.ndarray, k: int) -> np.ndarray:
+        named = self.classes[winners]
+        if k == 0 and self.threshold is not None:
+            named = np.where(probabilities < self.threshold, UNKNOWN, named)
+        return named
+
+    def _carried(self, sequences: Sequences, name: str, rows: np.ndarray) -> pa.Array:
+        inside = np.searchsorted(sequences.rows, rows)
+        return sequences.view(inside).column(name).combine_chunks()
+
+
+@contextmanager
+def parquet_writer(url: str) -> Iterator[Any]:
+    """A function that appends a table; the file appears under ``url`` once the block has ended well."""
+    with storage.open_output(url) as file:
+        writers: list[pq.ParquetWriter] = []
+
+        def append(table: pa.Table) -> None:
+            if not writers:
+                writers.append(pq.ParquetWriter(file, table.schema, compression="zstd"))
+            writers[0].write_table(table)
+
+        yield append
+        for writer in writers:
+            writer.close()
+
+
+class PickledPredictions:
+    """``{"rows", "positions", "labels", "predictions", "probabilities", "classes"}`` of arrays.
+
+    Beyond 50 million probabilities they are left out (None): that much belongs into the Parquet file alone.
+    """
+
+    def __init__(self, classes: list[str]):
+        self.classes = classes
+        self._parts: list[Scores] = []
+        self._count = 0
+        self._probabilities: list[np.ndarray] | None = []
+
+    def update(self, scores: Scores) -> None:
+        self._count += scores.logits.size
+        if self._count > MOST_PICKLED:
+            self._probabilities = None
+        if self._probabilities is not None:
+            self._probabilities.append(np.exp(log_probabilities(scores.logits)).astype(np.float32))
+        winners = scores.logits.argmax(axis=1)[:, None].astype(np.float32)
+        self._parts.append(Scores(scores.rows, scores.positions, scores.tokens, winners, scores.labels))
+
+    def write(self, url: str) -> None:
+        def joined(arrays: list[np.ndarray]) -> np.ndarray:
+            return np.concatenate(arrays) if arrays else np.empty(0)
+
+        predictions = joined([part.logits[:, 0] for part in self._parts]).astype(np.int64)
+        pickles.dump(
+            url,
+            {
+                "rows": joined([part.rows for part in self._parts]),
+                "positions": joined([part.positions for part in self._parts]),
+                "labels": joined([part.labels for part in self._parts]),
+                "predictions": predictions,
+                "probabilities": None if self._probabilities is None else joined(self._probabilities),
+                "classes": self.classes,
+            },
+        )
