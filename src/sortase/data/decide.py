@@ -60,7 +60,7 @@ def count_rows(rows: Rows, data: DataSpec, run: Map) -> Counts:
         raise InputError(f"the filter leaves none of {rows_of(source)} rows: {held}")
     if not totals[2]:
         raise InputError(f"{source.name} has no row with a token in 'input_ids'")
-    return Counts(*totals, units)
+    return Counts(totals[0], totals[1], totals[2], units)
 
 
 def _holds(rows: Rows, condition: Filter) -> str:
@@ -96,7 +96,8 @@ def decide(rows: Rows, data: DataSpec, counts: Counts, run: Map) -> Decision:
         of_both = _classes(names, cut.after_both)
         steps += [step("global cap", _classes(names, cut.after_overall)), step("cap per class", of_both)]
     lost = [name for name in names if not of_both[name]]
-    notes += [f"class '{name}' ({kept[name]} rows) has no row left after max_examples={data.max_examples}" for name in lost]
+    cap = f"max_examples={data.max_examples}"
+    notes += [f"class '{name}' ({kept[name]} rows) has no row left after {cap}" for name in lost]
     return Decision(tuple(n for n in names if n not in lost), quotas, tuple(steps), tuple(notes))
 
 
@@ -109,11 +110,15 @@ def _with_label(rows: Rows, classes: Classes, notes: list[str]) -> Classes:
         return classes
     if classes[None]:
         notes.append(f"{classes[None]} rows have no label in column '{rows.column}' and were dropped")
-    kept = Counter({name: n for name, n in classes.items() if name is not None})
+    kept: Classes = Counter({name: n for name, n in classes.items() if name is not None})
     if not kept:
-        raise InputError(f"column '{rows.column}' has no label in any of the {sum(classes.values())} rows that are left")
-    odd = [name for name in kept if str(name).strip().lower() in ("nan", "none", "null", "na", "<na>")]
-    notes += [f"class '{name}' ({kept[name]} rows) looks like a missing value but is text; filter it if it is none" for name in odd]
+        raise InputError(f"column '{rows.column}' has no label in any of the {sum(classes.values())} rows left")
+    odd = [
+        f"class '{n}' ({kept[n]} rows)" for n in kept if str(n).strip().lower() in ("nan", "none", "null", "na", "<na>")
+    ]
+    notes += [
+        f"{words} looks like a missing value but is text; filter its rows away if they have no label" for words in odd
+    ]
     return kept
 
 

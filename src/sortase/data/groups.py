@@ -29,7 +29,7 @@ def assign_groups(
         sides.place(group)
     if count <= _MOVABLE:
         for _ in range(_PASSES):
-            if not any([sides.improve(group) for group in order]):
+            if sum(sides.improve(group) for group in order) == 0:
                 break
     return sides.side[groups].astype(np.int8)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from .classmap import describe
 from .labels import IGNORED, GeneClasses, flat_tokens
-from .rows import choose
+from .rows import choose, choose_lists
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Tally:
         size = max(len(self.tokens), len(other.tokens))
         both = np.zeros((2, size), dtype=bool)
         both[0, : len(self.tokens)], both[1, : len(other.tokens)] = self.tokens, other.tokens
-        self.tokens = both.any(axis=0)
+        self.tokens = both[0] | both[1]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TokenLabels:
         self, batch: pa.RecordBatch, names: Sequence[str | None], codes: np.ndarray, tally: Tally
     ) -> tuple[pa.RecordBatch, np.ndarray, pa.Array]:
         """The rows that have a label (with their codes), and the labels."""
-        batch, codes, labels = self._labelled_rows(batch, codes)
+        batch, codes, labels = self.labelled_rows(batch, codes)
         tokens, flat = flat_tokens(batch.column("input_ids")), labels.values.to_numpy()
         places = np.flatnonzero(flat != IGNORED)
         tally.units += np.bincount(flat[places], minlength=len(self.class_map))
@@ -84,7 +84,7 @@ class TokenLabels:
         tally.add(Tally(np.zeros_like(tally.units), seen))
         return batch, codes, labels
 
-    def _labelled_rows(self, batch: pa.RecordBatch, codes: np.ndarray) -> tuple[pa.RecordBatch, np.ndarray, pa.Array]:
+    def labelled_rows(self, batch: pa.RecordBatch, codes: np.ndarray) -> tuple[pa.RecordBatch, np.ndarray, pa.Array]:
         tokens = batch.column("input_ids")
         offsets = tokens.offsets.to_numpy()
         offsets = offsets - offsets[0]
@@ -93,8 +93,7 @@ class TokenLabels:
         column = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(labels))
         if some.all():
             return batch, codes, column
-        kept = choose(pa.RecordBatch.from_arrays([*batch.columns, column], names=[*batch.schema.names, "_labels"]), some)
-        return kept.select(batch.schema.names), codes[some], kept.column("_labels")
+        return choose(batch, some), codes[some], choose_lists(column, some)
 
 
 Labelling = RowLabels | TokenLabels

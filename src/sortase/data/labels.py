@@ -78,7 +78,7 @@ def flat_tokens(tokens: pa.Array) -> np.ndarray:
     """Token ids of all rows one after the other, without a copy."""
     offsets = tokens.offsets
     start, stop = offsets[0].as_py(), offsets[len(tokens)].as_py()
-    return tokens.values.slice(start, stop - start).to_numpy()  # type: ignore[no-any-return]
+    return tokens.values.slice(start, stop - start).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class GeneClasses:
         table = self.table
         if highest >= len(table):
             table = np.append(table, np.full(highest + 1 - len(table), IGNORED, dtype=table.dtype))
-        return table.take(tokens)  # type: ignore[no-any-return]
+        return table.take(tokens)
 
 
 def read_gene_classes(source: Mapping[str, Sequence[str]] | str) -> dict[str, list[str]]:
@@ -115,7 +115,8 @@ def read_gene_classes(source: Mapping[str, Sequence[str]] | str) -> dict[str, li
             content = {name: [row[name] for row in table if row[name]] for name in rows.fieldnames or []}
         else:
             content = storage.read_json(source) if source.endswith(".json") else pickles.load(source)
-    if not isinstance(content, Mapping) or any(isinstance(v, str) or not isinstance(v, Iterable) for v in content.values()):
+    lists = content.values() if isinstance(content, Mapping) else [None]
+    if any(isinstance(genes, str) or not isinstance(genes, Iterable) for genes in lists):
         raise InputTypeError(f"gene classes must map each class name to a list of genes, got {content!r:.100}")
     return {str(name): list(genes) for name, genes in content.items()}
 

@@ -19,7 +19,7 @@ from .labelling import Labelling, Tally
 from .labels import check_tokens, lengths_of, row_classes
 from .rows import choose
 from .select import ALL, Boundaries, Filter, Histogram, histogram, priorities
-from .shards import Shard, write_shard
+from .shards import Shard, with_features, write_shard
 from .source import Source, Unit
 
 MAX_CLASSES = 20_000
@@ -64,7 +64,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class UnitCounts:
-    """Rows of each class: in the unit, past the filters, and with tokens; the latter's priorities when caps need them."""
+    """Rows of each class: all, past the filters, of these with tokens; the latter's priorities when caps need them."""
 
     input: Classes
     filtered: Classes
@@ -109,10 +109,10 @@ class CountUnit:
     def __call__(self, unit: Unit) -> UnitCounts:
         read = read_rows(self.rows, unit)
         masks = (np.ones_like(read.passing), read.passing, read.passing & read.filled)
-        counts = [_count(read.names, read.codes[mask]) for mask in masks]
+        everything, filtered, filled = (_count(read.names, read.codes[mask]) for mask in masks)
         kept = masks[2]
         buckets = histogram(read.names, read.codes[kept], read.priority[kept]) if self.capped else None
-        return UnitCounts(*counts, buckets)
+        return UnitCounts(everything, filtered, filled, buckets)
 
 
 def _count(names: Sequence[str | None], codes: np.ndarray) -> Classes:
@@ -163,18 +163,21 @@ class Written:
 
 @dataclass(frozen=True)
 class WriteUnit:
-    """``schema`` and ``renamed`` (output column to input column) describe the rows to write."""
+    """``schema``, its ``features`` and ``renamed`` (output column to input column) describe the rows to write."""
 
     rows: Rows
     quotas: Quotas
     labelling: Labelling
     url: str
     schema: pa.Schema
+    features: dict[str, Any]
     renamed: dict[str, str]
 
     def __call__(self, unit: Unit) -> Written:
         done = Written(None, Counter(), Tally(np.zeros(len(self.labelling.class_map), np.int64)), Counter())
-        done.shard = write_shard(self.url, unit.number, self.schema, self._batches(unit, done))
+        done.shard = write_shard(
+            self.url, unit.number, with_features(self.schema, self.features), self._batches(unit, done)
+        )
         done.rows = unit.rows
         return done
 
@@ -205,12 +208,15 @@ class WriteUnit:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-def output_schema(source: Source, labelling: Labelling, column: str | None) -> tuple[pa.Schema, dict[str, Any], dict[str, str]]:
+def output_schema(
+    source: Source, labelling: Labelling, column: str | None
+) -> tuple[pa.Schema, dict[str, Any], dict[str, str]]:
     """Schema, features, and output column to input column: all that came in, the labels, and `length`.
 
     A column that has the name of the labels but does not hold the classes stays, as `input_label(s)`.
     """
-    made = {labelling.column: (labelling.kind, labelling.feature), "length": (pa.int64(), {"dtype": "int64", "_type": "Value"})}
+    length = (pa.int64(), {"dtype": "int64", "_type": "Value"})
+    made = {labelling.column: (labelling.kind, labelling.feature), "length": length}
     fields, features, renamed = [], {}, {}
     for old in source.schema:
         name = old.name

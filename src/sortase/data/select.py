@@ -44,7 +44,7 @@ class Filter:
     allowed: pa.Array
 
     def mask(self, batch: pa.RecordBatch) -> np.ndarray:
-        return pc.is_in(batch.column(self.column), value_set=self.allowed).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        return pc.is_in(batch.column(self.column), value_set=self.allowed).to_numpy(zero_copy_only=False)
 
 
 def make_filters(filters: Mapping[str, Any] | None, source: Source) -> tuple[Filter, ...]:

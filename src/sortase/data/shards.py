@@ -101,7 +101,7 @@ def publish(
     storage.write_json(storage.join(url, INFO), info)
     for name, content in (last or {}).items():
         storage.write_json(storage.join(url, name), content)
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": shard.name} for shard in shards],
         "_fingerprint": hashlib.sha256(identity.encode()).hexdigest()[:16],
         "_format_columns": None,

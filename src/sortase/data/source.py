@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,8 +83,8 @@ def require_column(source: Source, name: str, what: str) -> pa.Field:
     names = source.schema.names
     if name not in names:
         near = get_close_matches(name, names, n=3)
-        known = f"did you mean {', '.join(map(repr, near))}? It has {sorted(names)}" if near else f"it has {sorted(names)}"
-        raise InputError(f"unknown column '{name}' for {what}; {source.name}: {known}")
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise InputError(f"unknown column '{name}' for {what}; {hint}{source.name} has {sorted(names)}")
     return source.schema.field(name)
 
 
@@ -91,7 +92,7 @@ def _cut(rows: int, size: int, target: int) -> list[tuple[int, int]]:
     """Row ranges of about ``target`` of ``size`` bytes."""
     pieces = max(1, min(rows, -(-size // target)))
     edges = [rows * i // pieces for i in range(pieces + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -112,7 +113,7 @@ class MemorySource:
 
     @property
     def features(self) -> dict[str, Any]:
-        return self.dataset.features.to_dict()  # type: ignore[no-any-return]
+        return self.dataset.features.to_dict()
 
     @property
     def identity(self) -> str:
@@ -151,10 +152,7 @@ class ArrowFile:
     def units(self, file: int, number: int, start: int) -> Iterator[Unit]:
         first = rows = size = 0
         for batch_rows, batch_size in zip(self.rows, self.sizes, strict=True):
-            if batch_size <= UNIT_BYTES:
-                cuts = [(0, batch_rows)]
-            else:
-                cuts = _cut(batch_rows, batch_size, UNIT_BYTES)
+            cuts = _cut(batch_rows, batch_size, UNIT_BYTES)
             for lower, upper in cuts:
                 rows, size = rows + upper - lower, size + batch_size // len(cuts)
                 if size >= UNIT_BYTES - UNIT_BYTES // 16:
@@ -235,7 +233,8 @@ def open_folder(url: str) -> FolderSource:
         names = [entry["filename"] for entry in state["_data_files"]]
     except (KeyError, TypeError) as error:
         raise InputError(f"{url}/{STATE} names no data files; {_EXPECTED}") from error
-    schema, files = None, []
+    schema: pa.Schema | None = None
+    files: list[ArrowFile] = []
     for name in names:
         if not (folder / name).is_file():
             raise MissingInputError(f"{url} lacks its file {name}; copy the dataset again")

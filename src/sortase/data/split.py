@@ -61,12 +61,13 @@ def split_rows(source: Source, names: Sequence[str | None], codes: np.ndarray, s
     if spec.column is not None:
         require_column(source, spec.column, f"split strategy {spec.strategy}")
         groups = column_classes(source, spec.column)
+    fractions = _fractions(spec)
     if spec.strategy == "column" and groups is not None:
         sides = _given_sides(spec, *groups)
     elif spec.strategy == "group" and groups is not None:
-        sides = assign_groups(codes, groups[1], _fractions(spec), priorities(0, len(groups[0]), seed ^ _SALT), spec.column)
+        sides = assign_groups(codes, groups[1], fractions, priorities(0, len(groups[0]), seed ^ _SALT), spec.column)
     else:
-        sides = stratified(codes, _fractions(spec), priorities(0, len(codes), seed ^ _SALT))
+        sides = stratified(codes, fractions, priorities(0, len(codes), seed ^ _SALT))
     summary = _summary(spec, names, codes, sides, seed, groups)
     return Split(spec.strategy, "row", np.arange(len(codes), dtype=np.int64), sides, summary)
 
@@ -147,7 +148,8 @@ def _given_sides(spec: SplitSpec, names: Sequence[str | None], codes: np.ndarray
         absent = [value for value in values if str(value) not in names]
         if absent:
             raise InputError(
-                f"split.sides.{side} names {absent[0]!r}, which column '{spec.column}' does not hold; it has {holdings(names)}"
+                f"split.sides.{side} names {absent[0]!r}, which column '{spec.column}' does not hold; "
+                f"it has {holdings(names)}"
             )
     sides = table[codes]
     for side in ("train", "test"):
@@ -167,7 +169,9 @@ def _side_of(name: str | None, spec: SplitSpec) -> int:
     found = [side for side, values in spec.sides.items() if name is not None and name in map(str, values)]
     if len(found) != 1:
         where = "no side" if not found else " and ".join(found)
-        raise InputError(f"value {name!r} of column '{spec.column}' is on {where} in split.sides; put it on one, or filter")
+        raise InputError(
+            f"value {name!r} of column '{spec.column}' is on {where} in split.sides; put it on one, or filter it"
+        )
     return SIDES.index(found[0])
 
 
@@ -221,7 +225,8 @@ def _missing(
     unit: str,
 ) -> list[dict[str, str]]:
     """Classes that a wanted side lacks, and why."""
-    wanted = (True, spec.validation_size > 0 and spec.strategy != "column", spec.test_size > 0 or spec.strategy == "column")
+    given = spec.strategy == "column"
+    wanted = (True, spec.validation_size > 0 and not given, spec.test_size > 0 or given)
     found = []
     for i, name in enumerate(names):
         for side, want, counts in zip(SIDES, wanted, table, strict=True):

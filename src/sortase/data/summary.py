@@ -48,7 +48,8 @@ def summarize(task: str, rows: Rows, decision: Decision, labelling: Labelling, t
         raise InputError("no row has a token of any class; are vocabulary and gene names those of the dataset?")
     if len(seen) < 2:
         raise InputError(f"only class '{seen[0]}' is left of {names}; a classifier needs at least two")
-    notes = [*decision.notes, *(f"class '{name}' does not occur in the prepared rows" for name in names if name not in seen)]
+    notes = list(decision.notes)
+    notes += [f"class '{name}' does not occur in the prepared rows" for name in names if name not in seen]
     if total.other_lengths:
         notes.append(f"column 'length' was wrong in {total.other_lengths} rows and holds the number of tokens now")
     genes = _genes(labelling, total, notes) if isinstance(labelling, TokenLabels) else None

@@ -102,7 +102,9 @@ class TokenKind:
             column = None
         wants = [name for name in ("rare_threshold", "max_examples_per_class") if getattr(data, name)]
         if column is None and wants:
-            raise InputError(f"{wants[0]} needs the column of the rows' classes; the dataset has {sorted(source.schema.names)}")
+            raise InputError(
+                f"{wants[0]} needs a column with the rows' classes; there are {sorted(source.schema.names)}"
+            )
         return column
 
     def check_split(self, split: SplitSpec) -> None:

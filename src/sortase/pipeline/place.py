@@ -81,7 +81,9 @@ class Place:
         """Remove the dataset and its class map; a folder with files that prepare does not write is refused."""
         for name in storage.list_files(self.dataset) if storage.exists(self.dataset) else []:
             if not _OURS.fullmatch(name):
-                raise ExistingOutputError(f"{self.dataset} holds {name}, which prepare did not write; choose another prefix")
+                raise ExistingOutputError(
+                    f"{self.dataset} holds {name}, which prepare did not write; choose another prefix"
+                )
         self._remove(storage.join(self.dataset, STATE), self.dataset, self.class_map, self._json_map)
 
     @property

@@ -15,11 +15,11 @@ from .. import storage
 from ..config.prepare import DataSpec, LabelSpec, SplitSpec
 from ..data import classmap
 from ..data.audit import audit
-from ..data.decide import count_rows, decide
+from ..data.decide import Decision, count_rows, decide
 from ..data.labels import check_label_column, check_tokens_column
 from ..data.passes import Rows, WriteUnit, output_schema
 from ..data.select import make_filters
-from ..data.shards import publish, with_features
+from ..data.shards import publish
 from ..data.source import Source, open_folder, open_source, require_column, rows_of
 from ..data.split import Split, make_split, split_tokens
 from ..data.summary import Total, add_written, summarize
@@ -64,12 +64,16 @@ def prepare(
     rows, loaded = check_inputs(opened, data, labels, split, seed)
     inputs = _digest(opened, data, labels, loaded, seed)
     if not replace:
-        place.refuse_others(inputs, split and _whole(inputs, split))
+        place.refuse_others(inputs, _whole(inputs, split) if split else None)
     with ExitStack() as undo:
         current = place.is_current(inputs)
         if not current:
+            run = map or partial(_threads, data.nproc)
+            decision = decide(rows, data, count_rows(rows, data, run), run)
+            work = _plan(place, rows, kind, decision, loaded)
+            place.clear()
             undo.enter_context(place.dataset_or_nothing())
-            _write(place, rows, data, kind, loaded, map or partial(_threads, data.nproc), inputs)
+            _write(place, work, kind, decision, run, inputs)
         summary = (place.mark() or {})["summary"]
         if split is None:
             return place.result(summary, False, inputs, current)
@@ -106,13 +110,15 @@ def _threads(workers: int, function: Callable[[Any], Any], items: Iterable[Any])
         yield from pool.map(function, items)
 
 
-def _write(place: Place, rows: Rows, data: DataSpec, kind: Kind, loaded: Loaded, run: Map, inputs: str) -> None:
-    """The two passes. Nothing that was there is touched before the first one has found the input good."""
-    decision = decide(rows, data, count_rows(rows, data, run), run)
+def _plan(place: Place, rows: Rows, kind: Kind, decision: Decision, loaded: Loaded) -> WriteUnit:
+    """The second pass; whatever the first one found wrong is said here at the latest."""
     labelling = kind.labelling(decision, loaded)
     schema, features, renamed = output_schema(rows.source, labelling, rows.column)
-    place.clear()
-    work = WriteUnit(rows, decision.quotas, labelling, place.dataset, with_features(schema, features), renamed)
+    return WriteUnit(rows, decision.quotas, labelling, place.dataset, schema, features, renamed)
+
+
+def _write(place: Place, work: WriteUnit, kind: Kind, decision: Decision, run: Map, inputs: str) -> None:
+    rows, labelling = work.rows, work.labelling
     total = Total(len(labelling.class_map))
     with Progress(rows_of(rows.source), "prepare") as progress:
         for written in run(work, rows.source.units):
@@ -121,7 +127,7 @@ def _write(place: Place, rows: Rows, data: DataSpec, kind: Kind, loaded: Loaded,
     summary = summarize(kind.name, rows, decision, labelling, total)
     classmap.write(place.out, place.prefix, labelling.class_map)
     mark = {"inputs": inputs, "summary": summary, "tokens": kind.tokens(labelling, total)}
-    publish(place.dataset, total.shards, features, inputs, labelling.description, {MARK: mark})
+    publish(place.dataset, total.shards, work.features, inputs, labelling.description, {MARK: mark})
 
 
 def _with_split(place: Place, kind: Kind, split: SplitSpec, seed: int, inputs: str, current: bool) -> Prepared:
