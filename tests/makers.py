@@ -13,8 +13,11 @@ CLASSES = {"a": 0, "b": 1, "c": 2}
 
 
 def rows(n: int = 120, seed: int = 0, longest: int = 40) -> list[list[int]]:
+    """Random tokens from 8 on after a first one of 5, 6 or 7."""
     rng = np.random.default_rng(seed)
-    return [rng.integers(5, VOCABULARY, rng.integers(3, longest)).tolist() for _ in range(n)]
+    return [
+        [int(rng.integers(5, 8)), *rng.integers(8, VOCABULARY, rng.integers(3, longest)).tolist()] for _ in range(n)
+    ]
 
 
 def dataset(kind: str = "sequence", n: int = 120, seed: int = 0, **columns: Any) -> Dataset:

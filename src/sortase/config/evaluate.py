@@ -21,7 +21,5 @@ class PredictSpec(Section):
     dataset: str = Field(description="Folder or URL of a tokenised dataset; labels are not needed.")
     columns: list[str] = Field(default_factory=list, description="Columns that are carried along.")
     top_k: int = Field(1, ge=1, description="How many of the most probable classes are written.")
-    threshold: float | None = Field(
-        None, gt=0, lt=1, description="Below this probability the prediction is 'unknown'."
-    )
+    threshold: float | None = Field(None, gt=0, lt=1, description="Below this probability the prediction is 'unknown'.")
     batch_size: int = Field(48, ge=1, description="Rows in one forward pass.")

@@ -182,16 +182,10 @@ def _label_tokens(data: Dataset, class_dict: Any, token_dict_path: str) -> tuple
 
 def _with_column(data: Dataset, name: str, values: Any, feature: Any) -> Dataset:
     """Add a column; an indices mapping is resolved in memory only, so that no cache file appears."""
-    from datasets import Dataset, concatenate_datasets
-    from datasets.features import Features
-
     if name in data.column_names:
         raise InputError(f"the dataset has a column '{name}' already; rename or remove it first")
-    table = pa.table({name: values})
-    added = Dataset(table.cast(Features({name: feature}).arrow_schema), info=None)
-    added = Dataset(added.data, info=type(data.info)(features=Features({name: feature})))
     flat = data if data._indices is None else data.flatten_indices(keep_in_memory=True)
-    return concatenate_datasets([flat, added], axis=1)
+    return flat.add_column(name, values, feature=feature)
 
 
 def _select(data: Dataset, rows: np.ndarray) -> Dataset:

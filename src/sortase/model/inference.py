@@ -31,7 +31,9 @@ def stream(
     progress = Progress(len(sequences), what or "score")
     with progress:
         for window in _windows(lengths):
-            logits = np.empty((int(trained.task.unit_counts(lengths[window]).sum()), len(trained.class_map)), np.float32)
+            logits = np.empty(
+                (int(trained.task.unit_counts(lengths[window]).sum()), len(trained.class_map)), np.float32
+            )
             starts = np.concatenate([[0], np.cumsum(trained.task.unit_counts(lengths[window]))])
             order = np.argsort(-lengths[window], kind="stable")
             for first in range(0, len(order), batch_size):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
-from ..errors import ConfigError, InputError, MissingInputError
+from ..errors import ConfigError, InputError, MissingInputError, SortaseError
 from .task import TASKS, Task
 
 if TYPE_CHECKING:
@@ -51,31 +51,37 @@ def resolve(checkpoint: str) -> str:
     return str(storage.fetch(checkpoint))
 
 
-def load_config(checkpoint: str | None, fresh: dict[str, Any] | None) -> PretrainedConfig:
-    """The architecture: a checkpoint's own configuration, changed or replaced by the keys of ``fresh``."""
+def load_config(checkpoint: str | None, changes: dict[str, Any] | None) -> PretrainedConfig:
+    """The architecture: a checkpoint's own configuration, or a family's (``model_type``), with these changes."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    settings = dict(fresh or {})
+    settings = dict(changes or {})
     if checkpoint is not None:
-        path = resolve(checkpoint)
-        try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"no model configuration can be read from {checkpoint}: {error}") from error
         settings.pop("model_type", None)
-    else:
-        kind = settings.pop("model_type", "bert")
-        if kind not in CONFIG_MAPPING:
-            near = get_close_matches(str(kind), list(CONFIG_MAPPING), n=3)
-            raise ConfigError(f"unknown model.config.model_type {kind!r}; near: {near or 'bert, esm, modernbert'}")
-        config = CONFIG_MAPPING[kind]()
-    unknown = [key for key in settings if not hasattr(config, key)]
-    if unknown:
-        near = get_close_matches(unknown[0], list(config.to_dict()), n=3)
-        raise ConfigError(f"{type(config).__name__} has no setting {unknown[0]!r}; near: {near}")
-    for key, value in settings.items():
-        setattr(config, key, value)
-    return config
+        try:
+            config = AutoConfig.from_pretrained(resolve(checkpoint), trust_remote_code=False)
+            _check_settings(config, settings)
+            return AutoConfig.from_pretrained(resolve(checkpoint), trust_remote_code=False, **settings)
+        except (OSError, ValueError) as error:
+            if isinstance(error, SortaseError):
+                raise
+            raise InputError(f"no model configuration can be read from {checkpoint}: {error}") from error
+    kind = settings.pop("model_type", "bert")
+    if kind not in CONFIG_MAPPING:
+        near = get_close_matches(str(kind), list(CONFIG_MAPPING), n=3)
+        raise ConfigError(f"unknown model.config.model_type {kind!r}; near: {near or 'bert, esm, modernbert'}")
+    _check_settings(CONFIG_MAPPING[kind](), settings)
+    try:
+        return CONFIG_MAPPING[kind](**settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.config does not describe a {kind} model: {error}") from error
+
+
+def _check_settings(config: PretrainedConfig, settings: dict[str, Any]) -> None:
+    for key in settings:
+        if not hasattr(config, key):
+            near = get_close_matches(key, list(config.to_dict()), n=3)
+            raise ConfigError(f"{type(config).__name__} has no setting {key!r}; near: {near}")
 
 
 def has_weights(checkpoint: str) -> bool:

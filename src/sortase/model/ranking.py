@@ -63,5 +63,3 @@ def _average_precision(negatives: np.ndarray, positives: np.ndarray) -> float | 
 def mean_defined(values: list[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
-
-

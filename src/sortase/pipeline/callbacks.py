@@ -74,8 +74,9 @@ class EarlyStopping(TrainerCallback):
 class StopOnRequest(TrainerCallback):
     """Makes the next step the last one, with a checkpoint, once somebody asks."""
 
-    def __init__(self, should_stop: Callable[[], bool]):
+    def __init__(self, should_stop: Callable[[], bool], steps_in_epoch: int):
         self.should_stop = should_stop
+        self.steps_in_epoch = steps_in_epoch
         self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -83,6 +84,32 @@ class StopOnRequest(TrainerCallback):
             self.stopped = True
             control.should_save = True
             control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The library takes a stop for the end of the epoch; nothing is due at one that was not reached."""
+        if self.stopped and state.global_step % self.steps_in_epoch:
+            control.should_evaluate = control.should_save = control.should_log = False
+
+
+class SaveAfterEvaluation(TrainerCallback):
+    """A checkpoint due at the last step of an epoch waits for the evaluation there.
+
+    Otherwise a run that continues from it would never make up for that evaluation, and might choose another model.
+    """
+
+    def __init__(self, steps_in_epoch: int):
+        self.steps_in_epoch = steps_in_epoch
+        self._waiting = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.eval_strategy == "epoch" and state.global_step % self.steps_in_epoch == 0:
+            self._waiting = control.should_save
+            control.should_save = False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._waiting:
+            control.should_save = True
+        self._waiting = False
 
 
 class ShowProgress(TrainerCallback):

@@ -17,6 +17,10 @@ from ..errors import StorageError
 MANIFEST = "manifest.json"
 
 
+class DamagedError(StorageError):
+    """A file of a checkpoint is not what was written."""
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -36,14 +40,14 @@ class Checkpoint:
     metric: float | None
 
     def download(self, folder: Path) -> Path:
-        """Copy the files to a local folder and verify them; StorageError names the first that is not as written."""
+        """Copy the files to a local folder and verify them; DamagedError names the first that is not as written."""
         shutil.rmtree(folder, ignore_errors=True)
         for name, expected in self.files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             storage.download(storage.join(self.url, *name.split("/")), target)
             if target.stat().st_size != expected["size"] or _sha256(target) != expected["sha256"]:
-                raise StorageError(f"{name} of checkpoint {self.url} is not what was written")
+                raise DamagedError(f"{name} of checkpoint {self.url} is not what was written")
         return folder
 
 
@@ -114,26 +118,26 @@ class Checkpoints:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def best(self) -> Checkpoint | None:
-        """The one with the highest metric, the earliest among equals."""
-        rated = [checkpoint for checkpoint in self.all() if checkpoint.metric is not None]
-        return max(rated, key=lambda checkpoint: (checkpoint.metric, -checkpoint.step), default=None)
+    def best_first(self) -> list[Checkpoint]:
+        """Those with a metric, the highest first, the earliest first among equals."""
+        rated = [(checkpoint.metric, checkpoint) for checkpoint in self.all() if checkpoint.metric is not None]
+        return [checkpoint for _, checkpoint in sorted(rated, key=lambda pair: (-pair[0], pair[1].step))]
 
     def newest(self, folder: Path, say: Callable[[str], None]) -> tuple[Checkpoint, Path] | None:
         """The newest checkpoint whose files verify, copied to a folder; damaged ones are named and passed over."""
         for checkpoint in self.all():
             try:
                 return checkpoint, checkpoint.download(folder)
-            except (StorageError, FileNotFoundError) as error:
+            except (DamagedError, FileNotFoundError) as error:
                 say(f"checkpoint of step {checkpoint.step} is damaged, going back to the one before: {error}")
+                storage.remove(checkpoint.url)
         return None
 
     def _prune(self) -> None:
         """Keep the newest ``keep`` and the best; remove the others, and what never got a manifest."""
         if self.keep is None:
             return
-        best = self.best()
-        kept = {checkpoint.url for checkpoint in self.all()[: self.keep]} | ({best.url} if best else set())
+        kept = {checkpoint.url for checkpoint in self.all()[: self.keep] + self.best_first()[:1]}
         names = {name.split("/")[0] for name in storage.list_files(self.url)}
         for url in (storage.join(self.url, name) for name in names):
             if url not in kept:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from ..config.compute import ComputeSpec
 from ..config.train import LOWER_IS_BETTER, TrainSpec
@@ -24,8 +25,8 @@ from ..errors import CancelledError, ConfigError
 from ..model.freeze import freeze_prefix
 from ..model.loss import class_counts, class_weights
 from ..model.task import Task
-from .callbacks import EarlyStopping, Recorder, ShowProgress, StopOnRequest
-from .checkpoints import Checkpoints
+from .callbacks import EarlyStopping, Recorder, SaveAfterEvaluation, ShowProgress, StopOnRequest
+from .checkpoints import Checkpoints, DamagedError
 from .events import Events
 from .trainer import Batches, PlanTrainer
 
@@ -68,6 +69,18 @@ def own_random_state(seed: int) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+
+@contextmanager
+def without_library_bars() -> Iterator[None]:
+    """Saving a model draws a bar of its own into ours."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()
 
 
 def device_precision(compute: ComputeSpec) -> str:
@@ -170,14 +183,19 @@ def fit(
         CancelledError: ``should_stop`` said so; a checkpoint of the last step is stored.
         WorkFailedError: the loss is no longer finite.
     """
-    with tempfile.TemporaryDirectory(prefix="sortase-train-") as folder, own_random_state(job.seed):
+    with (
+        tempfile.TemporaryDirectory(prefix="sortase-train-") as folder,
+        own_random_state(job.seed),
+        without_library_bars(),
+    ):
         scratch = Path(folder)
         trainer = build_trainer(job, scratch)
         selecting = trainer.args.metric_for_best_model is not None
         sign = 1 if trainer.args.greater_is_better else -1
-        stop = StopOnRequest(should_stop)
+        stop = StopOnRequest(should_stop, len(trainer.plan))
         trainer.add_callback(Recorder(events, checkpoints, job.settings.metric if selecting else None, sign))
         trainer.add_callback(stop)
+        trainer.add_callback(SaveAfterEvaluation(len(trainer.plan)))
         trainer.add_callback(ShowProgress())
         if job.settings.early_stopping_patience is not None:
             trainer.add_callback(early_stopping(job, selecting, sign))
@@ -196,7 +214,7 @@ def fit(
                 f"stopped on request at step {trainer.state.global_step} of {trainer.state.max_steps}; "
                 "its checkpoint is stored, the same command continues from there"
             )
-        best = take_best(job, trainer, checkpoints, scratch) if selecting else None
+        best = take_best(job, trainer, checkpoints, scratch, say) if selecting else None
         return Fitted(trainer, summary(job, trainer, seconds, best, checkpoints.waited, resumed and resumed[0].step))
 
 
@@ -212,15 +230,21 @@ def early_stopping(job: Job, selecting: bool, sign: int) -> EarlyStopping:
     )
 
 
-def take_best(job: Job, trainer: PlanTrainer, checkpoints: Checkpoints, scratch: Path) -> int | None:
+def take_best(
+    job: Job, trainer: PlanTrainer, checkpoints: Checkpoints, scratch: Path, say: Callable[[str], None]
+) -> int | None:
     """Put the best checkpoint's weights into the trainer's model; returns its step."""
-    best = checkpoints.best()
-    if best is None:
-        return None
-    if best.step != trainer.state.global_step:
-        folder = best.download(scratch / "best")
+    for best in checkpoints.best_first():
+        if best.step == trainer.state.global_step:
+            return best.step
+        try:
+            folder = best.download(scratch / "best")
+        except (DamagedError, FileNotFoundError) as error:
+            say(f"train: the checkpoint of step {best.step} was the best but is damaged, taking the next: {error}")
+            continue
         job.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-    return best.step
+        return best.step
+    return None
 
 
 def summary(

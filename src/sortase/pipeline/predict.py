@@ -33,9 +33,7 @@ def predict(trained: Trained, settings: PredictSpec, url: str, precision: str = 
     )
     counts: dict[str, int] = {}
     with parquet_writer(url) as append:
-        for scores in stream(
-            trained, sequences, batch_size=settings.batch_size, precision=precision, what="predict"
-        ):
+        for scores in stream(trained, sequences, batch_size=settings.batch_size, precision=precision, what="predict"):
             part = table.of(scores, sequences)
             append(part)
             for entry in part.column("prediction").value_counts().to_pylist():

@@ -59,7 +59,7 @@ def train(
 ) -> tuple[Fitted, Trained]:
     """Train and save the model with its tokenizer below ``folder.model``; it is durable when this returns."""
     from .checkpoints import Checkpoints
-    from .fit import fit
+    from .fit import fit, without_library_bars
 
     check_arguments(job.settings.arguments)
     tokenizer = find_tokenizer(job)
@@ -76,7 +76,8 @@ def train(
         events.flush()
     fitted.summary["notes"] = notes
     folder.fence()
-    save(trained, folder.model)
+    with without_library_bars():
+        save(trained, folder.model)
     return fitted, trained
 
 

@@ -1,0 +1,66 @@
+"""Token vocabularies: which id a token has, from pickles and JSON in either direction."""
+
+from __future__ import annotations
+
+import json
+from numbers import Integral
+from typing import Any
+
+from .. import pickles, storage
+from ..errors import InputError
+
+SPECIAL = ("<pad>", "<mask>", "<unk>", "<cls>", "<sep>")
+
+
+def read(url: str) -> dict[str, int]:
+    """Token -> id from a pickle or JSON of token -> id or id -> token, with Python or NumPy integers.
+
+    Raises InputError for anything else, for two tokens with one id, one token with two ids, and negative ids.
+    """
+    content = storage.read_json(url) if url.endswith(".json") else pickles.load(url)
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{url} holds {type(content).__name__}; a vocabulary is a dictionary of tokens and ids")
+    return _checked(_pairs(content, url), url)
+
+
+def _pairs(content: dict[Any, Any], url: str) -> list[tuple[str, int]]:
+    if all(isinstance(value, Integral) for value in content.values()):
+        return [(str(token), int(index)) for token, index in content.items()]
+    try:
+        return [(str(token), int(index)) for index, token in content.items()]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{url} maps neither tokens to ids nor ids to tokens: {error}") from error
+
+
+def _checked(pairs: list[tuple[str, int]], url: str) -> dict[str, int]:
+    tokens: dict[str, int] = {}
+    ids: dict[int, str] = {}
+    for token, index in pairs:
+        if index < 0:
+            raise InputError(f"{url} gives token {token!r} the id {index}; ids start at 0")
+        if index in ids:
+            raise InputError(f"{url} gives the id {index} to both {ids[index]!r} and {token!r}")
+        if token in tokens:
+            raise InputError(f"{url} gives token {token!r} two ids, {tokens[token]} and {index}")
+        tokens[token], ids[index] = index, token
+    return tokens
+
+
+def with_special_tokens(vocabulary: dict[str, int], special: tuple[str, ...] = SPECIAL) -> dict[str, int]:
+    """The vocabulary with special tokens; those it lacks get ids after the last, the others keep theirs."""
+    complete = dict(vocabulary)
+    for token in special:
+        if token not in complete:
+            complete[token] = max(complete.values(), default=-1) + 1
+    return complete
+
+
+def build(tokens: list[str]) -> dict[str, int]:
+    """A new vocabulary: special tokens first, then the tokens in sorted order."""
+    return {token: index for index, token in enumerate([*SPECIAL, *sorted(set(tokens) - set(SPECIAL))])}
+
+
+def write(url: str, vocabulary: dict[str, int]) -> None:
+    """A pickle, and its JSON twin beside it."""
+    pickles.dump(url, vocabulary)
+    storage.write_bytes(url.removesuffix(".pkl") + ".json", json.dumps(vocabulary).encode())
