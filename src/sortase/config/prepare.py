@@ -72,8 +72,6 @@ class LabelSpec(Section):
             raise ValueError("labels.column is required for task sequence: the column that holds the labels")
         if self.task == "token" and self.gene_class_dict is None:
             raise ValueError("labels.gene_class_dict is required for task token: the tokens of each class")
-        if self.task == "token" and self.vocabulary is None:
-            raise ValueError("labels.vocabulary is required for task token: the dictionary of token ids")
         return self
 
 

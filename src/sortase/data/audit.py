@@ -48,7 +48,7 @@ def audit(source: Source, sides: np.ndarray, seed: int) -> dict[str, Any]:
     [row, row, similarity].
     """
     keys, lengths = _keys(source)
-    copies = _copies(source, keys, sides, seed)
+    copies = _copies(source, keys, lengths, sides)
     sample = _read(source, _chosen(lengths, seed))
     repeats = any(len(np.unique(sample.row(i))) < sample.lengths[i] for i in range(min(200, len(sample.rows))))
     items = _shingles(sample) if repeats else sample
@@ -85,14 +85,14 @@ def _keys(source: Source) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(keys), np.concatenate(all_lengths)
 
 
-def _copies(source: Source, keys: np.ndarray, sides: np.ndarray, seed: int) -> set[tuple[int, int]]:
+def _copies(source: Source, keys: np.ndarray, lengths: np.ndarray, sides: np.ndarray) -> set[tuple[int, int]]:
     """(row of an earlier side, row of a later side) with the same tokens in the same order."""
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     first = np.full(len(counts), len(SIDES), dtype=np.int8)
     np.minimum.at(first, inverse, sides)
     last = np.full(len(counts), -1, dtype=np.int8)
     np.maximum.at(last, inverse, sides)
-    candidates = np.flatnonzero((counts > 1)[inverse] & (first != last)[inverse])
+    candidates = np.flatnonzero((counts > 1)[inverse] & (first != last)[inverse] & (lengths > 0))
     hashes = _hashes(source, candidates)
     return _link(candidates, hashes, sides[candidates])
 
@@ -113,7 +113,7 @@ def _hashes(source: Source, rows: np.ndarray) -> np.ndarray:
     for part in _parts(source, rows):
         place = np.arange(len(part.tokens)) - np.repeat(part.starts, part.lengths)
         mixed = splitmix64(part.tokens.astype(np.uint64) ^ (splitmix64(place)))
-        parts.append(np.add.reduceat(mixed, part.starts) if len(part.rows) else mixed[:0])
+        parts.append(np.add.reduceat(mixed, part.starts))
     return np.concatenate(parts)
 
 
