@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 SEED = 42
 
 
-def _say(text: str) -> None:
-    import logging
-
-    logging.getLogger("sortase").info(text)
+logger = logging.getLogger("sortase")
 
 
 class GenericClassifier:
@@ -76,7 +73,7 @@ class GenericClassifier:
         self.data: DataSpec = validate(
             DataSpec,
             {
-                "filter": filter_data,
+                "filter": filter_data or {},
                 "rare_threshold": rare_threshold,
                 "max_examples": max_examples,
                 "max_examples_per_class": max_examples_per_class,
@@ -104,3 +101,198 @@ class GenericClassifier:
         self.ray_config = ray_config
         self.seed = seed
         self.replace = replace
+
+    def prepare_data(
+        self, input_data: str | Dataset, output_directory: str, output_prefix: str
+    ) -> tuple[str, str]:
+        """Filter, label and save a dataset.
+
+        Args:
+            input_data: path or URL of a dataset saved with ``save_to_disk``, or a ``Dataset``; left as it is.
+            output_directory: folder or URL for the results.
+            output_prefix: starts their names.
+
+        Returns:
+            ``{output_prefix}_labeled.dataset`` and ``{output_prefix}_id_class_dict.pkl`` in the output directory.
+
+        Raises:
+            InputError: a column, value, label or gene is not there, or nothing is left; nothing is written then.
+            ExistingOutputError: they exist already, made from other inputs, and ``replace`` is not set.
+        """
+        from .pipeline.prepare import prepare
+
+        prepared = prepare(
+            input_data,
+            self.data,
+            self.labels,
+            output_directory,
+            output_prefix,
+            seed=self.seed,
+            replace=self.replace,
+        )
+        logger.info("%s", prepared.table())
+        return prepared.dataset_path, prepared.label_map_path
+
+    def _load_tokenizer(self, name_or_path: str) -> PreTrainedTokenizerBase:
+        """The tokenizer of a vocabulary pickle, a saved folder or URL, or a Hugging Face name."""
+        from .model.tokenizer import load_tokenizer
+
+        return load_tokenizer(name_or_path)
+
+    def train(
+        self,
+        model_checkpoint: str,
+        dataset_path: str,
+        output_directory: str,
+        eval_dataset: str | Dataset | None = None,
+        n_trials: int = 0,
+        test_size: float = 0.2,
+        tokenizer_name_or_path: str | None = None,
+        *,
+        split: dict | None = None,
+        model_config: dict | None = None,
+    ) -> Trainer:
+        """Train on a prepared dataset, save the model, then score it on rows that neither training nor the choice of
+        the best checkpoint has seen.
+
+        Args:
+            model_checkpoint: pretrained model: folder, URL or Hugging Face name. A folder with a configuration but no
+                weights is initialised afresh.
+            dataset_path: what ``prepare_data`` returned.
+            output_directory: folder or URL for the model, its tokenizer, checkpoints, ``predictions.parquet`` and
+                ``.pkl``, ``evaluation.json`` and ``run.json``.
+            eval_dataset: labelled dataset to score on; by default ``test_size`` of the rows.
+            n_trials: trials of a hyperparameter search over ``ray_config``.
+            test_size: fraction of the rows to score on.
+            tokenizer_name_or_path: instead of the checkpoint's own.
+            split: settings of ``split`` in run.yaml (``strategy``, ``column``, ``validation_size``, ...).
+            model_config: changes to the model's configuration.
+
+        Returns:
+            The Trainer, whose ``.model`` is the trained model: the best one on a validation side of a tenth of the
+            rows, unless ``training_args`` switch evaluation or ``keep_best`` off.
+        """
+        if n_trials > 0:
+            self._ray_tune(
+                model_checkpoint, dataset_path, output_directory, None, n_trials, test_size, tokenizer_name_or_path
+            )
+        from .pipeline.standalone import Standalone, train_and_score
+
+        if not isinstance(dataset_path, str):
+            raise InputTypeError(f"dataset_path must be a path or URL, got {type(dataset_path).__name__}")
+        check_arguments(self.training.arguments)
+        return train_and_score(
+            Standalone(
+                task=self.task,
+                dataset=dataset_path,
+                eval_dataset=eval_dataset,
+                stratify=self.labels.column,
+                model=ModelSpec(
+                    checkpoint=model_checkpoint,
+                    config=model_config,
+                    tokenizer=tokenizer_name_or_path,
+                    freeze_layers=self.freeze_layers,
+                ),
+                split=validate(SplitSpec, {"test_size": test_size, **(split or {})}, "split"),
+                training=self.training,
+                evaluation=self.evaluation,
+                compute=self.compute,
+                vocabulary=self.labels.vocabulary,
+                seed=self.seed,
+                replace=self.replace,
+            ),
+            output_directory,
+            logger.info,
+        )
+
+    def _ray_tune(
+        self,
+        model_checkpoint: str,
+        dataset_path: str,
+        output_directory: str,
+        eval_dataset_path: str | None,
+        n_trials: int,
+        test_size: float,
+        tokenizer_name_or_path: str | None,
+    ) -> Any:
+        """Hyperparameter search with Ray Tune; this version cannot do it yet and says so before anything starts."""
+        if not self.ray_config:
+            raise ConfigError(f"n_trials={n_trials} needs ray_config, the search space")
+        raise MissingExtraError(
+            "hyperparameter search needs Ray Tune, which this version of sortase does not drive yet; use n_trials=0"
+        )
+
+    def evaluate(
+        self,
+        model_directory: str,
+        eval_dataset_path: str,
+        id_class_dict_file: str,
+        output_directory: str,
+        tokenizer_name_or_path: str | None = None,
+    ) -> dict[str, Any]:
+        """Score a saved model on a labelled dataset.
+
+        Args:
+            model_directory: folder or URL of the model.
+            eval_dataset_path: folder or URL of a dataset with labels, as ``prepare_data`` makes it.
+            id_class_dict_file: the dataset's class map; it must be the model's.
+            output_directory: where ``evaluation.json`` and the predictions go.
+            tokenizer_name_or_path: instead of the model's own.
+
+        Returns:
+            ``eval_loss``, ``eval_accuracy``, ``eval_macro_f1`` and the other metrics; token metrics count labelled
+            tokens only.
+        """
+        from .pipeline.standalone import score_saved
+
+        return score_saved(
+            model_directory,
+            eval_dataset_path,
+            id_class_dict_file,
+            output_directory,
+            task=self.task,
+            settings=self.evaluation,
+            compute=self.compute,
+            seed=self.seed,
+            tokenizer=tokenizer_name_or_path,
+            say=logger.info,
+        )
+
+    def plot_confusion_matrix(
+        self, conf_mat: Any, output_directory: str, output_prefix: str, class_order: list[str]
+    ) -> None:
+        """Draw a confusion matrix as ``{output_prefix}_confusion_matrix.png`` and ``.svg``.
+
+        Args:
+            conf_mat: counts, true classes in rows: an array in the order of ``class_order``, a DataFrame, or a nested
+                dict ``{true: {predicted: count}}``.
+            output_directory: folder or URL.
+            output_prefix: starts the files' names.
+            class_order: classes to show, in this order; a subset is fine, an unknown name is an error.
+        """
+        from .report.plots import plot_confusion_matrix
+
+        plot_confusion_matrix(conf_mat, output_directory, output_prefix, class_order)
+
+    def plot_predictions(
+        self,
+        predictions_file: str,
+        id_class_dict_file: str,
+        title: str,
+        output_directory: str,
+        output_prefix: str,
+        class_order: list[str],
+    ) -> None:
+        """Draw how confidently each class was predicted as ``{output_prefix}_predictions.png`` and ``.svg``.
+
+        Args:
+            predictions_file: ``predictions.pkl`` or ``predictions.parquet`` of an evaluation.
+            id_class_dict_file: the class map.
+            title: of the figure.
+            output_directory: folder or URL.
+            output_prefix: starts the files' names.
+            class_order: classes to show, in this order.
+        """
+        from .report.plots import plot_predictions
+
+        plot_predictions(predictions_file, id_class_dict_file, title, output_directory, output_prefix, class_order)

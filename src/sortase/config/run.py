@@ -50,3 +50,9 @@ class Config(Section):
         if (self.tokenize is None) == (self.data.dataset is None):
             raise ValueError("give either data.dataset (a tokenised dataset) or tokenize.input (counts)")
         return self
+
+    @model_validator(mode="after")
+    def _tokens_have_ids(self) -> Self:
+        if self.labels.task == "token" and self.labels.vocabulary is None and self.tokenize is None:
+            raise ValueError("labels.vocabulary is required for task token: the dictionary of token ids")
+        return self

@@ -166,7 +166,7 @@ def _label_tokens(data: Dataset, class_dict: Any, token_dict_path: str) -> tuple
     kept, labels, start = [np.empty(0, np.int64)], [], 0
     for batch in _batches(source, ["input_ids"]):
         check_tokens(batch.column("input_ids"), start)
-        _, rows, column = labelling.labelled_rows(batch, np.arange(start, start + batch.num_rows))
+        _, rows, column, _ = labelling.labelled_rows(batch, np.arange(start, start + batch.num_rows))
         kept.append(rows)
         labels.append(column)
         start += batch.num_rows

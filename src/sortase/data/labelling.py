@@ -75,25 +75,29 @@ class TokenLabels:
         self, batch: pa.RecordBatch, names: Sequence[str | None], codes: np.ndarray, tally: Tally
     ) -> tuple[pa.RecordBatch, np.ndarray, pa.Array]:
         """The rows that have a label (with their codes), and the labels."""
-        batch, codes, labels = self.labelled_rows(batch, codes)
-        tokens, flat = flat_tokens(batch.column("input_ids")), labels.values.to_numpy()
-        places = np.flatnonzero(flat != IGNORED)
-        tally.units += np.bincount(flat[places], minlength=len(self.class_map))
+        chosen, codes, labels, found = self.labelled_rows(batch, codes)
+        tally.units += np.bincount(self.genes.table[found], minlength=len(self.class_map))
         seen = np.zeros(len(self.genes.table), dtype=bool)
-        seen[tokens[places]] = True
+        seen[found] = True
         tally.add(Tally(np.zeros_like(tally.units), seen))
-        return batch, codes, labels
+        return chosen, codes, labels
 
-    def labelled_rows(self, batch: pa.RecordBatch, codes: np.ndarray) -> tuple[pa.RecordBatch, np.ndarray, pa.Array]:
+    def labelled_rows(
+        self, batch: pa.RecordBatch, codes: np.ndarray
+    ) -> tuple[pa.RecordBatch, np.ndarray, pa.Array, np.ndarray]:
+        """The rows that have a labelled token, with their codes and labels; and all labelled token ids."""
         tokens = batch.column("input_ids")
         offsets = tokens.offsets.to_numpy()
         offsets = offsets - offsets[0]
-        labels = self.genes.labels(flat_tokens(tokens))
-        some = np.diff(np.concatenate([[0], np.cumsum(labels != IGNORED, dtype=np.int64)])[offsets]) > 0
+        flat = flat_tokens(tokens)
+        labels = self.genes.labels(flat)
+        places = np.flatnonzero(labels != IGNORED)
+        some = np.zeros(batch.num_rows, dtype=bool)
+        some[np.searchsorted(offsets, places, side="right") - 1] = True
         column = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(labels))
         if some.all():
-            return batch, codes, column
-        return choose(batch, some), codes[some], choose_lists(column, some)
+            return batch, codes, column, flat[places]
+        return choose(batch, some), codes[some], choose_lists(column, some), flat[places]
 
 
 Labelling = RowLabels | TokenLabels

@@ -73,7 +73,7 @@ def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         if batch.num_rows:
             waiting.append(batch)
-        if sum(b.num_rows for b in waiting) >= _ROWS // 2 or sum(b.nbytes for b in waiting) >= _BYTES:
+        if sum(b.num_rows for b in waiting) >= _ROWS // 4 or sum(b.nbytes for b in waiting) >= _BYTES:
             yield _joined(waiting)
             waiting = []
     if waiting:

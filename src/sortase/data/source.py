@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -164,7 +166,7 @@ class ArrowFile:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A saved dataset. Files are memory-mapped for one unit at a time, so that few of their pages stay in memory."""
+    """A saved dataset. Record batches are memory-mapped one at a time, so that few pages stay in memory."""
 
     name: str
     schema: pa.Schema = field(repr=False)
@@ -185,8 +187,8 @@ class FolderSource:
         file = self.files[unit.file]
         path = storage.fetch(self.name) / file.name
         begin, end, row = unit.first, unit.first + unit.rows, 0
-        with _mapped(path) as memory:
-            for rows, load in self._batches(file, memory):
+        with _naming(path):
+            for rows, load in self._batches(file, path):
                 lower, upper = max(begin, row), min(end, row + rows)
                 if lower < upper:
                     batch = load().slice(lower - row, upper - lower)
@@ -195,27 +197,32 @@ class FolderSource:
                 if row >= end:
                     return
 
-    def _batches(self, file: ArrowFile, memory: Any) -> Iterator[tuple[int, Callable[[], pa.RecordBatch]]]:
+    def _batches(self, file: ArrowFile, path: Path) -> Iterator[tuple[int, Callable[[], pa.RecordBatch]]]:
+        """Rows of each batch, and what reads it, so that batches nobody wants are not read."""
         if file.from_start:
-            for batch in pa.ipc.open_stream(memory):
-                yield batch.num_rows, lambda batch=batch: batch.cast(self.schema)  # type: ignore[misc]
+            with pa.memory_map(str(path)) as memory:
+                for batch in pa.ipc.open_stream(memory):
+                    yield batch.num_rows, partial(batch.cast, self.schema)
             return
-        for offset, rows in zip(file.offsets, file.rows, strict=True):
-            yield rows, lambda offset=offset: _batch_at(memory, offset, self.schema)  # type: ignore[misc]
+        for offset, size, rows in zip(file.offsets, file.sizes, file.rows, strict=True):
+            yield rows, partial(_batch_at, path, offset, size, self.schema)
 
 
-def _batch_at(memory: Any, offset: int, schema: pa.Schema) -> pa.RecordBatch:
-    memory.seek(offset)
-    return pa.ipc.read_record_batch(pa.ipc.read_message(memory), schema)
+def _batch_at(path: Path, offset: int, size: int, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch over its own memory map, which goes with it: pages of a larger map would add up in memory."""
+    start = offset - offset % mmap.ALLOCATIONGRANULARITY
+    with path.open("rb") as file:
+        window = mmap.mmap(file.fileno(), offset + size - start, access=mmap.ACCESS_READ, offset=start)
+    message = pa.ipc.read_message(pa.py_buffer(window).slice(offset - start))
+    return pa.ipc.read_record_batch(message, schema)
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[Any]:
-    """The file memory-mapped; what Arrow cannot read is an error that names the file."""
+def _naming(path: Path) -> Iterator[None]:
+    """What Arrow cannot read is an error that names the file."""
     try:
-        with pa.memory_map(str(path)) as memory:
-            yield memory
-    except (pa.ArrowInvalid, pa.ArrowSerializationError, EOFError, OSError) as error:
+        yield
+    except (pa.ArrowException, ValueError, EOFError, OSError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -260,7 +267,7 @@ def _check_kind(folder: Path, url: str) -> None:
 
 def _index(path: Path, name: str) -> tuple[pa.Schema, ArrowFile]:
     offsets, rows, sizes, from_start = [], [], [], False
-    with _mapped(path) as memory:
+    with _naming(path), pa.memory_map(str(path)) as memory:
         size = memory.size()
         encoded = pa.ipc.read_schema(pa.ipc.read_message(memory)).remove_metadata()
         schema = _decoded(encoded)

@@ -107,9 +107,12 @@ class Checkpoints:
         """Checkpoints with a readable manifest, newest first."""
         if not storage.exists(self.url):
             return []
-        names = {name.split("/")[0] for name in storage.list_files(self.url)}
+        names = self._names()
         found = [self._read(storage.join(self.url, name)) for name in sorted(names, reverse=True)]
         return [checkpoint for checkpoint in found if checkpoint is not None]
+
+    def _names(self) -> set[str]:
+        return {name.split("/")[0] for name in storage.list_files(self.url) if name.startswith("step-")}
 
     def _read(self, url: str) -> Checkpoint | None:
         try:
@@ -138,7 +141,6 @@ class Checkpoints:
         if self.keep is None:
             return
         kept = {checkpoint.url for checkpoint in self.all()[: self.keep] + self.best_first()[:1]}
-        names = {name.split("/")[0] for name in storage.list_files(self.url)}
-        for url in (storage.join(self.url, name) for name in names):
+        for url in (storage.join(self.url, name) for name in self._names()):
             if url not in kept:
                 storage.remove(url)

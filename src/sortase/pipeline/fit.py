@@ -28,6 +28,7 @@ from ..model.task import Task
 from .callbacks import EarlyStopping, Recorder, SaveAfterEvaluation, ShowProgress, StopOnRequest
 from .checkpoints import Checkpoints, DamagedError
 from .events import Events
+from .place_model import device_precision, has_gpu
 from .trainer import Batches, PlanTrainer
 
 
@@ -83,14 +84,6 @@ def without_library_bars() -> Iterator[None]:
             enable_progress_bar()
 
 
-def device_precision(compute: ComputeSpec) -> str:
-    """``bf16`` or ``fp32``: what was asked for, or bf16 where a GPU has it."""
-    if compute.precision != "auto":
-        return compute.precision
-    gpu = compute.device != "cpu" and torch.cuda.is_available()
-    return "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
-
-
 def training_arguments(job: Job, scratch: Path) -> TrainingArguments:
     """The user's arguments, and those that the run decides."""
     settings = dict(job.settings.arguments)
@@ -109,7 +102,7 @@ def training_arguments(job: Job, scratch: Path) -> TrainingArguments:
                 "gradient_accumulation_steps": 1,
                 "save_total_limit": None,
                 "bf16": device_precision(job.compute) == "bf16",
-                "use_cpu": job.compute.device == "cpu" or not torch.cuda.is_available(),
+                "use_cpu": not has_gpu(job.compute),
                 "disable_tqdm": True,
                 "logging_nan_inf_filter": False,
                 "remove_unused_columns": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ..config.model import ModelSpec
 from ..config.train import TrainSpec, check_arguments
 from ..data.checks import check_labels, check_tokens, overlong
 from ..data.sequences import Sequences
-from ..errors import ConfigError, InputError
+from ..errors import ConfigError, ExistingOutputError, InputError
 from ..model.load import (
     MODEL_SETTINGS,
     Trained,
@@ -27,7 +28,7 @@ from ..model.load import (
     resolve,
 )
 from ..model.task import Task
-from .run_folder import RunFolder
+from .run_folder import RunFolder, changes, digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,6 +82,20 @@ def train(
     return fitted, trained
 
 
+def claim_checkpoints(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> None:
+    """Checkpoints of an unfinished training belong to its settings; with others they are refused or discarded."""
+    url = folder.path("checkpoints", "settings.json")
+    earlier = storage.read_json(url) if storage.exists(url) else None
+    if earlier is not None and digest(earlier) != digest(json.loads(json.dumps(inputs))):
+        if not replace:
+            raise ExistingOutputError(
+                f"{folder.path('checkpoints')} holds a training that began with other settings: "
+                f"{changes(earlier, inputs)}. Use --replace (replace=True) to discard it, or another run name"
+            )
+        storage.remove(folder.path("checkpoints"))
+    storage.write_json(url, json.loads(json.dumps(inputs)))
+
+
 def _fit_job(job: TrainJob, trained: Trained) -> Any:
     from .fit import Job
     from .validation import validator
@@ -100,6 +115,14 @@ def _fit_job(job: TrainJob, trained: Trained) -> Any:
         collator=job.task.collator(trained.tokenizer, trained.max_length),
         validate=validator(trained, job.validation, job.batch_size, job.compute),
     )
+
+
+def trainer_of(job: TrainJob, trained: Trained) -> Any:
+    """A Trainer around a model that was trained earlier; nothing is trained."""
+    from .fit import build_trainer, own_random_state
+
+    with own_random_state(job.seed):
+        return build_trainer(_fit_job(job, trained), Path(tempfile.gettempdir()) / "sortase-finished")
 
 
 def find_tokenizer(job: TrainJob) -> PreTrainedTokenizerBase | None:

@@ -11,14 +11,13 @@ from ..errors import ConfigError
 from ..model.inference import stream
 from ..model.load import Trained
 from ..model.metrics import Metrics
+from .place_model import device_precision
 
 
 def validator(
     trained: Trained, validation: Sequences | None, batch_size: int, compute: ComputeSpec
 ) -> Callable[[Any], dict[str, float]]:
     """A function of a labelled dataset; without one (None) it takes the validation side."""
-    from .fit import device_precision
-
     def validate(dataset: Any) -> dict[str, float]:
         chosen = validation if dataset is None else Sequences.open(dataset, trained.task.label_column)
         if chosen is None:

@@ -1,0 +1,110 @@
+"""A run: its stages in order, each skipped when it is finished and unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from .. import storage
+from ..config.prepare import LabelSpec
+from ..config.run import Config
+from ..config.train import check_arguments
+from ..errors import CancelledError, ConfigError
+from ..model.task import Task, task_of
+from .events import Events
+from .run_folder import RunFolder, versions
+from .stages import STAGES, Stage
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A configuration bound to its folder, and how to talk while it is worked on."""
+
+    config: Config
+    folder: RunFolder
+    say: Say
+    replace: bool
+    should_stop: Callable[[], bool]
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.config.labels.task)
+
+    @property
+    def dataset(self) -> str:
+        """The tokenised dataset: the user's, or the one that the tokenize stage makes."""
+        return self.config.data.dataset or self.folder.path("data", "tokenized.dataset")
+
+    @property
+    def prepared(self) -> str:
+        return self.folder.path("data", f"{self.config.run.prefix}_labeled.dataset")
+
+    @property
+    def labels(self) -> LabelSpec:
+        """The labels, with the vocabulary that the tokenize stage made where none was named."""
+        if self.config.labels.vocabulary is not None or self.config.tokenize is None:
+            return self.config.labels
+        return self.config.labels.model_copy(update={"vocabulary": self.folder.path("data", "vocabulary.pkl")})
+
+    @cached_property
+    def events(self) -> Events:
+        return Events(self.folder.path("events.jsonl"))
+
+    def made_from(self, stage: str) -> str:
+        """What a finished earlier stage was made from; ConfigError when it is not finished."""
+        mark = self.folder.mark(stage)
+        if mark is None:
+            raise ConfigError(f"stage '{stage}' of {self.folder.url} is not finished; run `sortase {stage}` first")
+        return str(mark["inputs"])
+
+
+def run(
+    config: Config,
+    *,
+    only: str | None = None,
+    replace: bool = False,
+    say: Say = lambda text: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> str:
+    """Do all stages, or only the one named; returns what to look at: the report, or the run folder.
+
+    Raises:
+        ConfigError: a setting is wrong, or (with ``only``) an earlier stage is not finished.
+        ExistingOutputError: a finished stage was made from other inputs or settings, and ``replace`` is not set.
+    """
+    check_arguments(config.train.arguments)
+    folder = RunFolder(storage.join(config.run.output, config.run.name))
+    current = Run(config=config, folder=folder, say=say, replace=replace, should_stop=should_stop)
+    stages = [stage for stage in STAGES if stage.wanted(config)]
+    if only is not None:
+        stages = [stage for stage in stages if stage.name == only]
+        if not stages:
+            raise ConfigError(f"this run has no stage '{only}': {only} is not in its configuration")
+    folder.begin()
+    folder.describe(name=config.run.name, config=config.model_dump(mode="json"), versions=versions())
+    for stage in stages:
+        do(stage, current)
+    done = folder.mark("report")
+    return str(done["result"]["report"]) if done and only in (None, "report") else folder.url
+
+
+def do(stage: Stage, run: Run) -> None:
+    """One stage: skipped when it is finished with the same inputs, refused when with others."""
+    inputs = stage.inputs(run)
+    if run.folder.is_done(stage.name, inputs, run.replace):
+        run.say(f"{stage.name}: finished earlier with the same inputs, skipped")
+        return
+    if run.should_stop():
+        raise CancelledError(f"stopped before stage '{stage.name}'; the same command continues there")
+    run.say(f"{stage.name}: starting")
+    run.events.write(stage.name, "start")
+    with run.folder.stage(stage.name, inputs) as result:
+        result.update(stage.work(run))
+    run.events.write(stage.name, "end")
+    run.events.flush()
+    seconds = run.folder.mark(stage.name)["seconds"]
+    run.folder.describe()
+    run.say(f"{stage.name}: done in {seconds:.1f} s")

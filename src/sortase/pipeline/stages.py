@@ -1,0 +1,197 @@
+"""The stages: what each is made from, and the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import storage
+from ..config.run import Config
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``inputs`` identifies everything that the result depends on; ``work`` does it and returns what to note down."""
+
+    name: str
+    wanted: Callable[[Config], bool]
+    inputs: Callable[[Run], dict[str, Any]]
+    work: Callable[[Run], dict[str, Any]]
+
+
+def _content(*urls: str | None) -> dict[str, str]:
+    """Fingerprints of the files and folders a stage reads."""
+    return {url: storage.fingerprint(url) for url in urls if url is not None and storage.exists(url)}
+
+
+def _tokenize_inputs(run: Run) -> dict[str, Any]:
+    spec = run.config.tokenize
+    if spec is None:
+        return {}
+    storage.require(spec.input)
+    return {
+        "tokenize": spec.model_dump(mode="json"),
+        "files": _content(spec.input, spec.vocabulary, spec.medians, spec.gene_names),
+    }
+
+
+def _tokenize(run: Run) -> dict[str, Any]:
+    from .tokenize import tokenize
+
+    if run.config.tokenize is None:
+        return {}
+    return dict(tokenize(run.config.tokenize, run.folder.path("data")).summary)
+
+
+def _prepare_inputs(run: Run) -> dict[str, Any]:
+    from .prepare import inputs_digest
+
+    config = run.config
+    return {
+        "data": config.data.model_dump(mode="json", exclude={"nproc"}),
+        "labels": config.labels.model_dump(mode="json"),
+        "split": config.split.model_dump(mode="json"),
+        "seed": config.run.seed,
+        "prefix": config.run.prefix,
+        "content": inputs_digest(run.dataset, config.data, run.labels, config.split, config.run.seed),
+    }
+
+
+def _prepare(run: Run) -> dict[str, Any]:
+    from .prepare import prepare
+
+    config = run.config
+    prepared = prepare(
+        run.dataset,
+        config.data,
+        run.labels,
+        run.folder.path("data"),
+        config.run.prefix,
+        split=config.split,
+        seed=config.run.seed,
+        replace=True,
+    )
+    run.say(prepared.table())
+    return {"dataset": prepared.dataset_path, "classes": prepared.class_map}
+
+
+def _train_inputs(run: Run) -> dict[str, Any]:
+    config = run.config
+    named = [config.model.checkpoint, config.model.tokenizer, config.labels.vocabulary]
+    return {
+        "model": config.model.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json"),
+        "compute": config.compute.model_dump(mode="json"),
+        "seed": config.run.seed,
+        "prepare": run.made_from("prepare"),
+        "files": _content(*named),
+    }
+
+
+def _train(run: Run) -> dict[str, Any]:
+    from ..data import classmap
+    from .sides import read_sides
+    from .train import TrainJob, claim_checkpoints, train
+
+    config = run.config
+    claim_checkpoints(run.folder, _train_inputs(run), run.replace)
+    sides = read_sides(run.prepared, run.folder.path("data", "split.parquet"), run.task)
+    job = TrainJob(
+        task=run.task,
+        class_map=classmap.read(run.folder.path("data", f"{config.run.prefix}_id_class_dict.json")),
+        train=sides.train,
+        validation=sides.validation,
+        model=config.model,
+        settings=config.train,
+        compute=config.compute,
+        seed=config.run.seed,
+        batch_size=config.evaluate.batch_size,
+        vocabulary=run.labels.vocabulary,
+    )
+    fitted, _ = train(job, run.folder, run.events, run.say, run.should_stop)
+    run.folder.describe(training=fitted.summary)
+    return fitted.summary
+
+
+def _evaluate_inputs(run: Run) -> dict[str, Any]:
+    settings = run.config.evaluate.model_dump(mode="json")
+    return {"evaluate": settings, "train": run.made_from("train"), "seed": run.config.run.seed}
+
+
+def _evaluate(run: Run) -> dict[str, Any]:
+    from ..model.load import load_trained
+    from .evaluate import EvaluateJob, evaluate
+    from .place_model import place_model
+    from .sides import read_sides
+
+    sides = read_sides(run.prepared, run.folder.path("data", "split.parquet"), run.task)
+    trained = load_trained(run.folder.model, run.task)
+    precision = place_model(trained.model, run.config.compute)
+    job = EvaluateJob(
+        trained=trained,
+        test=sides.test,
+        train=sides.train,
+        split_unit=sides.unit,
+        settings=run.config.evaluate,
+        precision=precision,
+        seed=run.config.run.seed,
+    )
+    evaluation = evaluate(job, run.folder.url, run.say)
+    if evaluation["baseline"]:
+        run.say(evaluation["baseline"]["verdict"])
+    return {"metrics": evaluation["metrics"]}
+
+
+def _predict_inputs(run: Run) -> dict[str, Any]:
+    spec = run.config.predict
+    if spec is None:
+        return {}
+    return {
+        "predict": spec.model_dump(mode="json"),
+        "train": run.made_from("train"),
+        "files": _content(spec.dataset),
+    }
+
+
+def _predict(run: Run) -> dict[str, Any]:
+    from ..model.load import load_trained
+    from .place_model import place_model
+    from .predict import predict
+
+    if run.config.predict is None:
+        return {}
+    trained = load_trained(run.folder.model, run.task)
+    precision = place_model(trained.model, run.config.compute)
+    url = run.folder.path("unlabelled_predictions.parquet")
+    counts = predict(trained, run.config.predict, url, precision)
+    run.say("predict: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    return {"predictions": url, "counts": counts}
+
+
+def _report_inputs(run: Run) -> dict[str, Any]:
+    marks = run.folder.stages()
+    return {"stages": {name: mark["inputs"] for name, mark in sorted(marks.items()) if name != "report"}}
+
+
+def _report(run: Run) -> dict[str, Any]:
+    from .report import report
+
+    return {"report": report(run.folder.url)}
+
+
+def _always(config: Config) -> bool:
+    return True
+
+
+STAGES = (
+    Stage("tokenize", lambda config: config.tokenize is not None, _tokenize_inputs, _tokenize),
+    Stage("prepare", _always, _prepare_inputs, _prepare),
+    Stage("train", _always, _train_inputs, _train),
+    Stage("evaluate", _always, _evaluate_inputs, _evaluate),
+    Stage("predict", lambda config: config.predict is not None, _predict_inputs, _predict),
+    Stage("report", _always, _report_inputs, _report),
+)

@@ -1,0 +1,192 @@
+"""Training and scoring without a run.yaml: the same stages, with the model in the output folder itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import storage
+from ..config.compute import ComputeSpec
+from ..config.evaluate import EvaluateSpec
+from ..config.model import ModelSpec
+from ..config.prepare import SplitSpec
+from ..config.train import TrainSpec
+from ..data import classmap
+from ..data.sequences import Sequences, open_dataset
+from ..data.source import open_source
+from ..data.split import make_split
+from ..errors import InputError
+from ..model.load import load_trained
+from ..model.task import Task
+from .evaluate import EvaluateJob, evaluate, flat
+from .events import Events
+from .place_model import place_model
+from .run_folder import RunFolder, versions
+from .sides import Sides, divide
+from .train import TrainJob, claim_checkpoints, train, trainer_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import Trainer
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standalone:
+    """What ``GenericClassifier.train`` was asked for."""
+
+    task: Task
+    dataset: str
+    eval_dataset: str | Dataset | None
+    stratify: str | None
+    model: ModelSpec
+    split: SplitSpec
+    training: TrainSpec
+    evaluation: EvaluateSpec
+    compute: ComputeSpec
+    vocabulary: str | None
+    seed: int
+    replace: bool
+
+
+def train_and_score(asked: Standalone, output: str, say: Say) -> Trainer:
+    """Train into ``output``, then score; finished work with the same inputs is taken up, not done again."""
+    folder = RunFolder(output, model_name="")
+    class_map = class_map_of(asked.dataset)
+    inputs = _inputs(asked)
+    done = folder.is_done("train", inputs, asked.replace)
+    sides = _sides(asked)
+    job = _job(asked, sides, class_map)
+    folder.begin()
+    folder.describe(name=output, versions=versions(), config=inputs)
+    events = Events(folder.path("events.jsonl"))
+    if done:
+        say("train: finished earlier with the same inputs, skipped")
+        trained = load_trained(output, asked.task)
+        trainer = trainer_of(job, trained)
+    else:
+        claim_checkpoints(folder, inputs, asked.replace)
+        with folder.stage("train", inputs) as result:
+            fitted, trained = train(job, folder, events, say)
+            result.update(fitted.summary)
+        folder.describe(training=fitted.summary)
+        trainer = fitted.trainer
+    _score(asked, sides, trained, folder, say)
+    return trainer
+
+
+def _score(asked: Standalone, sides: Sides, trained: Any, folder: RunFolder, say: Say) -> None:
+    mark = folder.mark("train")
+    inputs = {"evaluate": asked.evaluation.model_dump(mode="json"), "train": mark["inputs"]}
+    if not len(sides.test) or folder.is_done("evaluate", inputs, replace=True):
+        return
+    precision = place_model(trained.model, asked.compute)
+    job = EvaluateJob(
+        trained=trained,
+        test=sides.test,
+        train=sides.train,
+        split_unit=sides.unit,
+        settings=asked.evaluation,
+        precision=precision,
+        seed=asked.seed,
+    )
+    with folder.stage("evaluate", inputs) as result:
+        result["metrics"] = evaluate(job, folder.url, say)["metrics"]
+    folder.describe()
+
+
+def _inputs(asked: Standalone) -> dict[str, Any]:
+    settings = {name: value for name, value in asdict(asked).items() if name not in ("task", "eval_dataset", "replace")}
+    dumped = {n: v.model_dump(mode="json") if hasattr(v, "model_dump") else v for n, v in settings.items()}
+    named = [asked.dataset, asked.model.checkpoint, asked.model.tokenizer, asked.vocabulary, asked.eval_dataset]
+    files = {n: storage.fingerprint(n) for n in named if isinstance(n, str) and storage.exists(n)}
+    other = None if asked.eval_dataset is None or isinstance(asked.eval_dataset, str) else asked.eval_dataset
+    in_memory = other._fingerprint if other is not None else None
+    return {**dumped, "task": asked.task.kind, "files": files, "eval_dataset": in_memory}
+
+
+def _job(asked: Standalone, sides: Sides, class_map: dict[str, int]) -> TrainJob:
+    return TrainJob(
+        task=asked.task,
+        class_map=class_map,
+        train=sides.train,
+        validation=sides.validation,
+        model=asked.model,
+        settings=asked.training,
+        compute=asked.compute,
+        seed=asked.seed,
+        batch_size=asked.evaluation.batch_size,
+        vocabulary=asked.vocabulary,
+    )
+
+
+def _sides(asked: Standalone) -> Sides:
+    """Validation is taken from what is trained on; a given evaluation dataset is the whole test side."""
+    split = asked.split
+    if asked.eval_dataset is not None:
+        split = split.model_copy(update={"test_size": 0.0})
+    if asked.training.arguments["eval_strategy"] == "no":
+        split = split.model_copy(update={"validation_size": 0.0})
+    source = open_source(asked.dataset)
+    stratify = asked.task.label_column if asked.task.unit == "row" else asked.stratify
+    known = stratify if stratify in source.schema.names else None
+    made = make_split(source, split, asked.seed, known, asked.task.label_column)
+    unit = "token" if made.unit == "token" else "row"
+    sides = divide(Sequences.open(asked.dataset, asked.task.label_column), unit, made.members, made.sides)
+    if asked.eval_dataset is None:
+        return sides
+    test = Sequences.open(asked.eval_dataset, asked.task.label_column)
+    return Sides(sides.train, sides.validation, test, "row")
+
+
+def class_map_of(dataset: str) -> dict[str, int]:
+    """The classes that travel with a prepared dataset; those beside it must be the same."""
+    opened = open_dataset(dataset)
+    inside = classmap.of_dataset(opened)
+    beside = dataset.rstrip("/").removesuffix("_labeled.dataset") + "_id_class_dict.pkl"
+    outside = classmap.read(beside) if dataset.rstrip("/") + "_" != beside and storage.exists(beside) else None
+    if inside is None and outside is None:
+        raise InputError(f"{dataset} says nothing of its classes; make it with prepare_data")
+    if inside is not None and outside is not None and inside != outside:
+        raise InputError(f"the classes in {dataset} and in {beside} differ; prepare the data again")
+    return inside or outside or {}
+
+
+def score_saved(
+    model: str,
+    dataset: str,
+    class_map_file: str,
+    output: str,
+    *,
+    task: Task,
+    settings: EvaluateSpec,
+    compute: ComputeSpec,
+    seed: int,
+    tokenizer: str | None,
+    say: Say,
+) -> dict[str, Any]:
+    """Score a saved model on a labelled dataset with the model's own classes."""
+    trained = load_trained(model, task, tokenizer)
+    for named, found in ((class_map_file, classmap.read(class_map_file)), (dataset, _own_classes(dataset))):
+        if found is not None and found != trained.class_map:
+            raise InputError(
+                f"{named} has the classes {sorted(found)}, the model in {model} {sorted(trained.class_map)}; "
+                "they must be the same, with the same ids"
+            )
+    precision = place_model(trained.model, compute)
+    job = EvaluateJob(
+        trained=trained,
+        test=Sequences.open(dataset, task.label_column),
+        train=None,
+        split_unit="row",
+        settings=settings,
+        precision=precision,
+        seed=seed,
+    )
+    return flat(evaluate(job, output, say))
+
+
+def _own_classes(dataset: str) -> dict[str, int] | None:
+    return classmap.of_dataset(open_dataset(dataset))
