@@ -68,7 +68,7 @@ def test_bad_overrides_are_refused(override: str) -> None:
 
 
 def test_several_mistakes_are_said_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)test_sise.*nam"):
+    with pytest.raises(ConfigError, match=r"(?s)run.nam.*test_sise"):
         parse(BASE.replace("name", "nam"), ["split.test_sise=0.1"])
 
 

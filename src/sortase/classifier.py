@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
 from .config.compute import ComputeSpec
 from .config.evaluate import EvaluateSpec
 from .config.load import validate
-from .config.prepare import DataSpec, LabelSpec
-from .config.train import TrainSpec
-from .errors import ConfigError
+from .config.model import ModelSpec
+from .config.prepare import DataSpec, LabelSpec, SplitSpec
+from .config.train import TrainSpec, check_arguments
+from .errors import ConfigError, InputTypeError, MissingExtraError
 from .model.task import Task, task_of
 
 if TYPE_CHECKING:
-    pass
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase, Trainer
 
 SEED = 42
 
