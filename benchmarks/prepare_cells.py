@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -218,7 +217,13 @@ def run_one(way: str, source: Path, out: Path, task: str, vocabulary: Path, opti
     started = time.perf_counter()
     WAYS[way](source, out, options.rows, task, vocabulary, nproc)
     seconds = time.perf_counter() - started
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    print(seconds, peak_memory())
+
+
+def peak_memory() -> float:
+    """GiB that this process held at most; `getrusage` would count its parent's memory at the start."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
 
 
 def measure(way: str, source: Path, out: Path, task: str, vocabulary: Path, options: argparse.Namespace) -> list[float]:

@@ -59,6 +59,9 @@ SETTINGS = [
         id="values on no side",
     ),
     pytest.param({"split": {"strategy": "group", "column": "one"}}, "'one' has 1 value", id="one group"),
+    pytest.param(
+        {"labels": {"task": "token", "gene_class_dict": CLASSES}}, "need gene_class_dict and a voc", id="no vocabulary"
+    ),
     pytest.param({"split": {"strategy": "token"}}, "strategy token.*task sequence", id="token split of rows"),
 ]
 
@@ -268,7 +271,6 @@ def test_a_full_disk_leaves_nothing_half_made(victim: str, tmp_path: Path, monke
         pytest.param(DataSpec, {"max_examples": 0}, "max_examples", id="cap of nothing"),
         pytest.param(LabelSpec, {}, "labels.column", id="no label column"),
         pytest.param(LabelSpec, {"task": "token"}, "gene_class_dict", id="no genes"),
-        pytest.param(LabelSpec, {"task": "token", "gene_class_dict": {"a": ["b"]}}, "vocabulary", id="no vocabulary"),
         pytest.param(SplitSpec, {"strategy": "group"}, "split.column", id="group without column"),
         pytest.param(SplitSpec, {"sides": {"train": ["a"]}}, "split.sides", id="sides without their strategy"),
         pytest.param(SplitSpec, {"test_size": 0.6, "validation_size": 0.4}, "nothing to", id="nothing to train on"),
