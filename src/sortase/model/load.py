@@ -51,8 +51,14 @@ def resolve(checkpoint: str) -> str:
     return str(storage.fetch(checkpoint))
 
 
-def load_config(checkpoint: str | None, changes: dict[str, Any] | None) -> PretrainedConfig:
-    """The architecture: a checkpoint's own configuration, or a family's (``model_type``), with these changes."""
+def load_config(
+    checkpoint: str | None, changes: dict[str, Any] | None, follows: dict[str, Any] | None = None
+) -> PretrainedConfig:
+    """The architecture: a checkpoint's own configuration, or a family's (``model_type``), with these changes.
+
+    ``follows``: settings of a new model that follow from tokenizer and data; those that its family does not have are
+    left out.
+    """
     from transformers import CONFIG_MAPPING, AutoConfig
 
     settings = dict(changes or {})
@@ -70,9 +76,11 @@ def load_config(checkpoint: str | None, changes: dict[str, Any] | None) -> Pretr
     if kind not in CONFIG_MAPPING:
         near = get_close_matches(str(kind), list(CONFIG_MAPPING), n=3)
         raise ConfigError(f"unknown model.config.model_type {kind!r}; near: {near or 'bert, esm, modernbert'}")
-    _check_settings(CONFIG_MAPPING[kind](), settings)
+    default = CONFIG_MAPPING[kind]()
+    _check_settings(default, settings)
+    implied = {key: value for key, value in (follows or {}).items() if hasattr(default, key)}
     try:
-        return CONFIG_MAPPING[kind](**settings)
+        return CONFIG_MAPPING[kind](**implied | settings)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model.config does not describe a {kind} model: {error}") from error
 

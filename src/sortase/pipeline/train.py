@@ -138,10 +138,8 @@ def find_tokenizer(job: TrainJob) -> PreTrainedTokenizerBase | None:
 
 def make_model(job: TrainJob, tokenizer: PreTrainedTokenizerBase | None) -> tuple[PreTrainedModel, list[str]]:
     """The model, and what was switched in it, in words."""
-    settings = dict(job.model.config or {})
-    if job.model.checkpoint is None:
-        settings = fresh_settings(settings, job, tokenizer)
-    config = load_config(job.model.checkpoint, settings)
+    follows = implied_settings(job, tokenizer) if job.model.checkpoint is None else None
+    config = load_config(job.model.checkpoint, job.model.config, follows)
     notes = attention_dropout(config, job.model.attention_dropout)
     model = build_model(job.task, job.class_map, job.model.checkpoint, config, job.seed)
     size = model.config.vocab_size
@@ -153,22 +151,21 @@ def make_model(job: TrainJob, tokenizer: PreTrainedTokenizerBase | None) -> tupl
     return model, notes
 
 
-def fresh_settings(
-    settings: dict[str, Any], job: TrainJob, tokenizer: PreTrainedTokenizerBase | None
-) -> dict[str, Any]:
-    """Settings of a new model that follow from the tokenizer and the data, where the user gave none."""
+def implied_settings(job: TrainJob, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+    """Settings of a new model that follow from the tokenizer and the data."""
+    settings = dict(job.model.config or {})
+    implied: dict[str, Any] = {}
     if tokenizer is not None:
-        settings.setdefault("vocab_size", 1 + max(tokenizer.get_vocab().values()))
-        for kind in ("pad", "cls", "sep", "bos", "eos", "mask", "unk"):
-            token = getattr(tokenizer, f"{kind}_token_id")
-            settings.setdefault(f"{kind}_token_id", token)
+        implied["vocab_size"] = 1 + max(tokenizer.get_vocab().values())
+        kinds = ("pad", "cls", "sep", "bos", "eos", "mask", "unk")
+        implied |= {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in kinds}
     elif "vocab_size" not in settings:
         raise ConfigError("a new model needs model.tokenizer, labels.vocabulary or model.config.vocab_size")
     views = [view for view in (job.train, job.validation) if view is not None]
     longest = max(int(view.lengths.max(initial=1)) for view in views)
-    room = 2 + (settings.get("pad_token_id") or 0)
-    settings.setdefault("max_position_embeddings", min(longest, job.model.max_length or longest) + room)
-    return settings
+    room = 2 + (settings.get("pad_token_id", implied.get("pad_token_id")) or 0)
+    implied["max_position_embeddings"] = min(longest, job.model.max_length or longest) + room
+    return implied
 
 
 def check_data(job: TrainJob, model: PreTrainedModel, notes: list[str]) -> int:
