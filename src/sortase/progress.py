@@ -48,7 +48,7 @@ class Progress:
         rate = self.done / max(1e-9, time.monotonic() - self._started)
         if self.total is None:
             return f"{self.what}: {self.done:,} {self.unit}, {rate:,.1f}/s"
-        left = (self.total - self.done) / max(rate, 1e-9)
+        left = max(0, self.total - self.done) / max(rate, 1e-9)
         return f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s, {left:,.0f} s left"
 
 
