@@ -5,6 +5,8 @@ No code from a checkpoint is run and no pickled weights are read: safetensors on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,6 +38,20 @@ class Trained:
     @property
     def classes(self) -> list[str]:
         return sorted(self.class_map, key=lambda name: self.class_map[name])
+
+
+@contextmanager
+def without_library_bars() -> Iterator[None]:
+    """Loading and saving models draws bars of its own into ours."""
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()
 
 
 def is_local_name(name: str) -> bool:
@@ -120,7 +136,7 @@ def build_model(
     config.num_labels = len(class_map)
     config.label2id = dict(class_map)
     config.id2label = {index: name for name, index in class_map.items()}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), without_library_bars():
         torch.manual_seed(seed)
         try:
             if checkpoint is not None and has_weights(checkpoint):
@@ -198,7 +214,8 @@ def load_trained(directory: str, task: Task | None = None, tokenizer: str | None
     if not has_weights(directory):
         raise InputError(f"{directory} has no model.safetensors; training it may not have finished")
     auto = getattr(transformers, found.auto_class)
-    model = auto.from_pretrained(path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+    with without_library_bars():
+        model = auto.from_pretrained(path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
     model.eval()
     source = tokenizer or (directory if has_tokenizer(path) else None)
     loaded = load_tokenizer(source) if source else None

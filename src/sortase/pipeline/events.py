@@ -31,7 +31,7 @@ class Events:
 
     def rewind(self, stage: str, step: int) -> None:
         """Forget what an interrupted attempt did after the step from which this one continues."""
-        self.lines = [line for line in self.lines if line["stage"] != stage or line.get("step", 0) <= step]
+        self.lines = [line for line in self.lines if line["stage"] != stage or line.get("step", step) <= step]
 
     def flush(self) -> None:
         text = "".join(json.dumps(line) + "\n" for line in self.lines)

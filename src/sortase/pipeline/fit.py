@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from ..config.compute import ComputeSpec
 from ..config.train import LOWER_IS_BETTER, TrainSpec
@@ -23,6 +22,7 @@ from ..data.batches import BatchPlan
 from ..data.sequences import Sequences
 from ..errors import CancelledError, ConfigError
 from ..model.freeze import freeze_prefix
+from ..model.load import without_library_bars
 from ..model.loss import class_counts, class_weights
 from ..model.task import Task
 from .callbacks import EarlyStopping, Recorder, SaveAfterEvaluation, ShowProgress, StopOnRequest
@@ -70,18 +70,6 @@ def own_random_state(seed: int) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-@contextmanager
-def without_library_bars() -> Iterator[None]:
-    """Saving a model draws a bar of its own into ours."""
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bar()
 
 
 def training_arguments(job: Job, scratch: Path) -> TrainingArguments:

@@ -75,7 +75,9 @@ def _plan(spec: TokenizeSpec, counts: Counts, names: dict[str, str]) -> tuple[Ge
     given = vocabulary.with_special_tokens(vocabulary.read(spec.vocabulary)) if spec.vocabulary else None
     tokens = given or vocabulary.build(canonical(counts.genes, names))
     if max(tokens.values()) >= MOST_TOKENS:
-        raise InputError(f"the vocabulary has ids up to {max(tokens.values())}; at most {MOST_TOKENS - 1} can be ranked")
+        raise InputError(
+            f"the vocabulary has ids up to {max(tokens.values())}; at most {MOST_TOKENS - 1} can be ranked"
+        )
     genes = map_genes(counts.genes, names, tokens)
     if spec.medians is not None:
         return genes, tokens, _given_medians(spec.medians, tokens)

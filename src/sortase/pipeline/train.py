@@ -26,6 +26,7 @@ from ..model.load import (
     pad_id,
     positions,
     resolve,
+    without_library_bars,
 )
 from ..model.task import Task
 from .run_folder import RunFolder, changes, digest
@@ -60,7 +61,7 @@ def train(
 ) -> tuple[Fitted, Trained]:
     """Train and save the model with its tokenizer below ``folder.model``; it is durable when this returns."""
     from .checkpoints import Checkpoints
-    from .fit import fit, without_library_bars
+    from .fit import fit
 
     check_arguments(job.settings.arguments)
     tokenizer = find_tokenizer(job)

@@ -18,6 +18,7 @@ def validator(
     trained: Trained, validation: Sequences | None, batch_size: int, compute: ComputeSpec
 ) -> Callable[[Any], dict[str, float]]:
     """A function of a labelled dataset; without one (None) it takes the validation side."""
+
     def validate(dataset: Any) -> dict[str, float]:
         chosen = validation if dataset is None else Sequences.open(dataset, trained.task.label_column)
         if chosen is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from .style import render
 
 MOST_SVG = 300_000
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 
 
 def text(words: str) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def figure(drawn: Any, name: str, caption: str, files: dict[str, bytes]) -> dict
 
 def _unique(svg: str, name: str) -> str:
     """Several drawings share one page: the ids of each get its name, and the XML preamble goes."""
-    body = svg[svg.index("<svg") :]
+    body = _METADATA.sub("", svg[svg.index("<svg") :])
     for before, after in ((' id="', f' id="{name}-'), ("url(#", f"url(#{name}-"), ('href="#', f'href="#{name}-')):
         body = body.replace(before, after)
     return body

@@ -19,9 +19,7 @@ def save(figure: Any, directory: str, name: str) -> None:
         storage.write_bytes(storage.join(directory, f"{name}.{kind}"), render(figure, kind))
 
 
-def plot_confusion_matrix(
-    conf_mat: Any, output_directory: str, output_prefix: str, class_order: Sequence[str]
-) -> None:
+def plot_confusion_matrix(conf_mat: Any, output_directory: str, output_prefix: str, class_order: Sequence[str]) -> None:
     """Draw ``{output_prefix}_confusion_matrix.png`` and ``.svg``; see ``GenericClassifier.plot_confusion_matrix``."""
     matrix = ordered_matrix(conf_mat, list(class_order))
     save(figures.confusion_matrix(matrix, list(class_order)), output_directory, f"{output_prefix}_confusion_matrix")
