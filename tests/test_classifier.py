@@ -58,7 +58,14 @@ def test_sequence_classifier_from_data_to_metrics(tmp_path: Path, checkpoint: st
     trainer = classifier.train(checkpoint, dataset, str(out), tokenizer_name_or_path=vocabulary)
     assert isinstance(trainer, Trainer)
     names = {path.name for path in out.iterdir()}
-    wanted = {"model.safetensors", "config.json", "tokenizer.json", "predictions.parquet", "predictions.pkl", "run.json"}
+    wanted = {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "predictions.parquet",
+        "predictions.pkl",
+        "run.json",
+    }
     assert wanted <= names
     again = AutoModelForSequenceClassification.from_pretrained(out)
     assert again.config.id2label == dict(enumerate(NAMES))

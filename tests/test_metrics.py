@@ -138,7 +138,9 @@ def test_a_model_does_not_differ_from_itself() -> None:
 def test_tokens_vote_once() -> None:
     """Token 5 is right in two of three places and has the higher mean probability: one right vote."""
     logits = np.float32([[2, 0], [2, 0], [0, 1], [0, 3]])
-    given = Scores(np.array([0, 1, 2, 2]), np.zeros(4, np.int32), np.array([5, 5, 5, 9]), logits, np.array([0, 0, 0, 0]))
+    given = Scores(
+        np.array([0, 1, 2, 2]), np.zeros(4, np.int32), np.array([5, 5, 5, 9]), logits, np.array([0, 0, 0, 0])
+    )
     found = fed(given, 2, cluster="token", bootstrap=50).result()
     assert found["metrics"]["accuracy"] == 0.5
     assert found["per_token_type"]["tokens"] == 2

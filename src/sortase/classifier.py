@@ -105,9 +105,7 @@ class GenericClassifier:
         self.seed = seed
         self.replace = replace
 
-    def prepare_data(
-        self, input_data: str | Dataset, output_directory: str, output_prefix: str
-    ) -> tuple[str, str]:
+    def prepare_data(self, input_data: str | Dataset, output_directory: str, output_prefix: str) -> tuple[str, str]:
         """Filter, label and save a dataset.
 
         Args:

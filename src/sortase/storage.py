@@ -7,6 +7,8 @@ Endpoint, region and credentials of S3 come from the usual AWS environment varia
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import io
 import json
@@ -19,12 +21,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ._retry import attempt, words
-from .errors import InputError, MissingInputError, StorageError
+from .errors import InputError, MissingInputError, SortaseError, StorageError
 
 BLOCK = 8 * 2**20
+_PARTIAL = ".partial"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,6 @@ def join(url: str, *parts: str) -> str:
     return str(local_path(url).joinpath(*parts))
 
 
-def _parent(url: str) -> str:
-    return url.rstrip("/").rpartition("/")[0] if is_remote(url) else str(local_path(url).parent)
-
-
 def _filesystem(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL and the path in it; listings are never cached, others write too."""
     import fsspec
@@ -72,7 +72,10 @@ def _filesystem(url: str) -> tuple[Any, str]:
 def _remote(url: str, what: str, work: Any) -> Any:
     """Run ``work(filesystem, path)`` with repeats."""
     filesystem, path = _filesystem(url)
-    return attempt(lambda: work(filesystem, path), what, url)
+    try:
+        return attempt(lambda: work(filesystem, path), what, url)
+    except MissingInputError as error:
+        raise MissingInputError(f"{error}{_near(url)}") from error.__cause__
 
 
 def exists(url: str) -> bool:
@@ -100,7 +103,7 @@ def list_files(url: str) -> dict[str, FileInfo]:
     if is_remote(url):
         return dict(_remote(url, "list", _list_remote))
     root = local_path(url)
-    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if _is_whole(path))
     found = {}
     for path in paths:
         status = path.stat()
@@ -109,28 +112,70 @@ def list_files(url: str) -> dict[str, FileInfo]:
     return found
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether it is a file and not what a writer is at, or left when it was killed."""
+    return path.is_file() and not (path.name.startswith(".") and path.name.endswith(_PARTIAL))
+
+
 def _list_remote(filesystem: Any, path: str) -> dict[str, FileInfo]:
     entries = filesystem.find(path, detail=True)
     found = {}
     for name, info in sorted(entries.items()):
         version = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created") or ""
         relative = name[len(path.rstrip("/")) :].lstrip("/")
-        found[relative] = FileInfo(int(info["size"]), str(version).strip('"'))
+        if info["type"] == "file" and not name.endswith("/"):
+            found[relative] = FileInfo(int(info["size"]), str(version).strip('"'))
     return found
 
 
 @contextmanager
 def open_input(url: str) -> Iterator[BinaryIO]:
     """A seekable binary file to read."""
-    if not is_remote(url):
-        path = local_path(url)
-        require(url)
-        with path.open("rb") as file:
-            yield file
-        return
-    opened = _remote(url, "read", lambda fs, path: fs.open(path, "rb", block_size=BLOCK))
-    with opened as file:
+    with _open_remote(url) if is_remote(url) else _open_local(url) as file:
         yield file
+
+
+def _open_local(url: str) -> BinaryIO:
+    path = require(url)
+    if path.is_dir():
+        raise InputError(f"{url} is a folder where a file is expected")
+    with _naming_faults("read", path):
+        return path.open("rb")
+
+
+def _open_remote(url: str) -> BinaryIO:
+    opened = _remote(url, "read", lambda fs, path: fs.open(path, "rb", block_size=BLOCK))
+    if getattr(opened, "details", {}).get("type") == "directory":
+        raise InputError(f"{url} is a folder where a file is expected")
+    return cast(BinaryIO, io.BufferedReader(_Repeating(opened, url)))
+
+
+class _Repeating(io.RawIOBase):
+    """A remote file each of whose reads is repeated by itself, so that a long one does not start again."""
+
+    def __init__(self, file: Any, url: str):
+        self._file, self._url = file, url
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        data = attempt(lambda: self._file.read(len(buffer)), "read", self._url)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @contextmanager
@@ -145,21 +190,23 @@ def open_output(url: str) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryDirectory(prefix="sortase-write-") as folder:
         path = Path(folder) / "file"
-        with _naming_full_disks(path), path.open("wb") as file:
+        with _naming_faults("write", path, _FULL), path.open("wb") as file:
             yield file
         upload(path, url)
 
 
 @contextmanager
 def _local_output(path: Path) -> Iterator[BinaryIO]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{_PARTIAL}")
+    with _naming_faults("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("wb")
     try:
-        with _naming_full_disks(path):
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+        with _naming_faults("write", path, _FULL), file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with _naming_faults("write", path):
             temporary.replace(path)
             _sync_folder(path.parent)
     finally:
@@ -167,14 +214,16 @@ def _local_output(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _naming_full_disks(path: Path) -> Iterator[None]:
+def _naming_faults(what: str, path: Path, errnos: set[int] | None = None) -> Iterator[None]:
+    """Errors of the system, or those of ``errnos`` where a caller's own may pass, with the path and the space left."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, StorageError | MissingInputError):
+        if isinstance(error, SortaseError) or (errnos is not None and error.errno not in errnos):
             raise
-        free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
-        raise StorageError(f"cannot write {path}: {words(error)} ({free:,} bytes free)") from error
+        disk = next(folder for folder in path.parents if folder.is_dir())
+        free = f"{shutil.disk_usage(disk).free:,} bytes free"
+        raise StorageError(f"cannot {what} {path}: {words(error)} ({free})") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -187,7 +236,8 @@ def _sync_folder(folder: Path) -> None:
 
 def read_bytes(url: str) -> bytes:
     if not is_remote(url):
-        return require(url).read_bytes()
+        with _open_local(url) as file:
+            return file.read()
     return bytes(_remote(url, "read", lambda fs, path: fs.cat_file(path)))
 
 
@@ -217,20 +267,22 @@ def remove(url: str) -> None:
         _remote(url, "remove", _remove_remote)
         return
     path = local_path(url)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    with _naming_faults("remove", path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _remove_remote(filesystem: Any, path: str) -> None:
+    """``rm()`` of fsspec takes ``*``, ``?`` and ``[`` for patterns; here they are letters of a name."""
     if _kind(filesystem, path) is not None:
-        filesystem.rm(path, recursive=True)
+        filesystem.rm(glob.escape(path), recursive=True)
 
 
 def upload(local: Path, url: str) -> None:
     """Copy a local file or folder to ``url``; existing files of a folder there stay unless they are replaced."""
-    if local.is_dir():
+    if require(str(local)).is_dir():
         for path in sorted(path for path in local.rglob("*") if path.is_file()):
             upload(path, join(url, *path.relative_to(local).parts))
     elif is_remote(url):
@@ -242,26 +294,14 @@ def upload(local: Path, url: str) -> None:
 
 def download(url: str, local: Path) -> None:
     """Copy a file or folder to this machine."""
-    if is_dir(url):
-        for name in list_files(url):
-            download(join(url, *name.split("/")), local / name)
-        return
-    if not is_remote(url):
-        require(url)
-    with _local_output(local) as target:
-        if is_remote(url):
-            _remote(url, "read", lambda fs, path: _stream(fs, path, target))
-        else:
-            with local_path(url).open("rb") as source:
-                shutil.copyfileobj(source, target, BLOCK)
+    _download(url, list(list_files(url)) if is_dir(url) else [""], local)
 
 
-def _stream(filesystem: Any, path: str, target: BinaryIO) -> None:
-    """Copy a remote file; a repeat starts the local file again."""
-    target.seek(0)
-    target.truncate()
-    with filesystem.open(path, "rb", block_size=BLOCK) as source:
-        shutil.copyfileobj(source, target, BLOCK)
+def _download(url: str, names: list[str], local: Path) -> None:
+    for name in names:
+        parts = name.split("/") if name else []
+        with open_input(join(url, *parts)) as source, _local_output(local.joinpath(*parts)) as target:
+            shutil.copyfileobj(source, target, BLOCK)
 
 
 def require(url: str) -> Path:
@@ -269,10 +309,30 @@ def require(url: str) -> Path:
     path = local_path(url)
     if path.exists():
         return path
-    names = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
-    near = get_close_matches(path.name, names, n=3)
-    hint = f"; near it are {near}" if near else ("" if names else f"; {path.parent} is empty or does not exist")
-    raise MissingInputError(f"{url} does not exist{hint}")
+    raise _missing(url)
+
+
+def _missing(url: str) -> MissingInputError:
+    return MissingInputError(f"{url} does not exist{_near(url)}")
+
+
+def _near(url: str) -> str:
+    """The names beside a missing path that are most like it, for its message."""
+    if is_remote(url):
+        filesystem, path = _filesystem(url)
+        parent, _, name = path.rpartition("/")
+        try:
+            names = [item.rstrip("/").rpartition("/")[2] for item in filesystem.ls(parent, detail=False)]
+        except FileNotFoundError:
+            names = []
+        except OSError:  # the listing may be forbidden where reading is not
+            return ""
+    else:
+        name, parent = local_path(url).name, str(local_path(url).parent)
+        names = [item.name for item in Path(parent).iterdir()] if Path(parent).is_dir() else []
+    if near := get_close_matches(name, sorted(names), n=3):
+        return f"; near it are {near}"
+    return "" if names else f"; {parent} is empty or does not exist"
 
 
 def fetch(url: str) -> Path:
@@ -285,7 +345,7 @@ def fetch(url: str) -> Path:
         return require(url)
     files = list_files(url)
     if not files:
-        raise MissingInputError(f"{url} does not exist")
+        raise _missing(url)
     return _cached(url, files)
 
 
@@ -302,12 +362,12 @@ def _cached(url: str, files: dict[str, FileInfo]) -> Path:
     entry = of_url / version / name
     with _lock(of_url):
         if not entry.exists():
-            partial = of_url / "partial"
             for old in of_url.iterdir():
                 if old.is_dir():
                     shutil.rmtree(old)
-            download(url, partial / name)
-            partial.rename(of_url / version)
+            with tempfile.TemporaryDirectory(prefix="partial-", dir=of_url, ignore_cleanup_errors=True) as partial:
+                _download(url, list(files), Path(partial) / name)
+                Path(partial).rename(of_url / version)
     return entry
 
 
@@ -316,8 +376,10 @@ def _lock(folder: Path) -> Iterator[None]:
     """One process at a time; the system frees it when its holder dies."""
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with _naming_faults("write", folder / ".lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -326,7 +388,7 @@ def fingerprint(url: str) -> str:
     """What identifies the content of a file or folder: names and hashes here, names and ETags of a remote one."""
     files = list_files(url)
     if not files:
-        raise MissingInputError(f"{url} does not exist") if is_remote(url) else MissingInputError(str(require(url)))
+        raise InputError(f"{url} is an empty folder") if exists(url) else _missing(url)
     digest = hashlib.sha256()
     for name, info in sorted(files.items()):
         content = info.version if is_remote(url) else _sha256(join(url, *name.split("/")) if name else url)
@@ -350,4 +412,7 @@ def probe(url: str) -> None:
 
 def text(url: str) -> io.StringIO:
     """A text file's content, UTF-8."""
-    return io.StringIO(read_bytes(url).decode())
+    try:
+        return io.StringIO(read_bytes(url).decode())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{url} is not UTF-8 text: {error}") from error

@@ -57,9 +57,7 @@ def _anndata() -> Iterator[Any]:
 class AnnDataCounts:
     """An .h5ad file, its matrix read from disk in slices of cells."""
 
-    def __init__(
-        self, url: str, path: Path, layer: str | None, gene_column: str | None, columns: list[str] | None
-    ):
+    def __init__(self, url: str, path: Path, layer: str | None, gene_column: str | None, columns: list[str] | None):
         self.name = url
         self._path = path
         with _anndata() as anndata:

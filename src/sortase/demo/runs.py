@@ -81,9 +81,7 @@ def token_settings(output: str) -> dict[str, Any]:
 RUNS = {"sequence": sequence_settings, "token": token_settings}
 
 
-def demo(
-    output: str, only: str | None, replace: bool, say: Say, should_stop: Callable[[], bool]
-) -> Iterator[str]:
+def demo(output: str, only: str | None, replace: bool, say: Say, should_stop: Callable[[], bool]) -> Iterator[str]:
     """Do the runs; yields the path of each report."""
     for kind, settings in RUNS.items():
         if only in (None, kind):
