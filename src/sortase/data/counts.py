@@ -1,146 +1,127 @@
-"""Tables of counts, read a chunk of cells at a time: AnnData files and tables of cells x genes."""
+"""Counts of genes per cell as one kind of thing: a sparse matrix by rows that is read chunk by chunk, with names."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from .. import storage
-from ..errors import InputError, MissingExtraError
-from .ranking import CHUNK
+from ..config.tokenize import TokenizeSpec
+from ..errors import InputError
+
+CELL = "cell_id"
+RESERVED = ("input_ids", "length", "n_counts", CELL)
+CHUNK_VALUES = 4_000_000
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet")
 
 
-class Counts(Protocol):
-    """``genes`` names the columns. ``chunks`` yields CSR of cells x genes with the cells' metadata and names."""
+@dataclass(frozen=True)
+class Chunk:
+    """Cells ``start`` to ``stop``: ``indptr`` int64[cells + 1] from 0, ``columns`` and ``values`` [n]."""
+
+    start: int
+    stop: int
+    indptr: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+
+    def cell_of_values(self) -> np.ndarray:
+        """int64[n], the cell of each value, from 0 within the chunk."""
+        return np.repeat(np.arange(self.stop - self.start), np.diff(self.indptr))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """A matrix of cells x genes in the layout of compressed sparse rows.
+
+    ``columns`` and ``values`` are sliced, never read whole: arrays of an HDF5 file, or memory maps.
+    ``schema`` and ``metadata(start, stop)`` give the cells' ids and the columns that are carried along.
+    ``other_names`` gives other columns of gene names, to suggest when none of ``genes`` is known.
+    """
 
     name: str
     genes: list[str]
-    cells: int | None
+    indptr: np.ndarray
+    columns: Any
+    values: Any
+    schema: pa.Schema
+    metadata: Callable[[int, int], pa.RecordBatch]
+    other_names: Callable[[], dict[str, list[str]]] = dict
+    has_raw: bool = False
+    notes: list[str] = field(default_factory=list)
 
-    def chunks(self) -> Iterator[tuple[Any, pa.Table, Sequence[str]]]: ...
+    @property
+    def cells(self) -> int:
+        return len(self.indptr) - 1
 
+    def chunks(self, cells: int, values: int = CHUNK_VALUES) -> Iterator[Chunk]:
+        """Consecutive cells, so many at most, and fewer where they hold more values than ``values``."""
+        start = 0
+        while start < self.cells:
+            fitting = int(np.searchsorted(self.indptr, self.indptr[start] + values, side="right")) - 1
+            stop = min(max(fitting, start + 1), start + cells, self.cells)
+            yield self.chunk(start, stop)
+            start = stop
 
-def open_counts(url: str, layer: str | None, gene_column: str | None, columns: list[str] | None) -> Counts:
-    """Open an .h5ad file or a table by its ending; a remote file is copied to this node's cache first."""
-    path = storage.fetch(url)
-    name = url.lower()
-    if name.endswith(".h5ad"):
-        return AnnDataCounts(url, path, layer, gene_column, columns)
-    from .count_tables import ParquetCounts, TextCounts
+    def chunk(self, start: int, stop: int) -> Chunk:
+        first, last = int(self.indptr[start]), int(self.indptr[stop])
+        try:
+            columns, values = np.asarray(self.columns[first:last]), np.asarray(self.values[first:last])
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{self.name}: cells {start} to {stop - 1} cannot be read: {error}") from error
+        if len(columns) != last - first or len(values) != last - first:
+            raise InputError(f"{self.name} ends before cell {stop - 1}; the file is truncated")
+        if len(columns) and not 0 <= columns.min() <= columns.max() < len(self.genes):
+            raise InputError(
+                f"{self.name} has values for gene number {columns.max()}, but only {len(self.genes)} genes"
+            )
+        return Chunk(start, stop, self.indptr[start : stop + 1] - first, columns, values)
 
-    if layer is not None or gene_column is not None:
-        raise InputError(f"tokenize.layer and gene_column belong to .h5ad files; {url} is a table")
-    if name.endswith(".parquet"):
-        return ParquetCounts(url, path, columns or [])
-    if name.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
-        return TextCounts(url, path, columns or [], "," if ".csv" in name else "\t")
-    raise InputError(f"{url} is of no kind that can be tokenised; known: .h5ad, .csv, .tsv, .txt (also .gz), .parquet")
+    def cell_name(self, cell: int) -> str:
+        return str(self.metadata(cell, cell + 1).column(CELL)[0].as_py())
 
 
 @contextmanager
-def _anndata() -> Iterator[Any]:
-    try:
-        import anndata
-    except ImportError as error:
-        raise MissingExtraError("reading .h5ad files needs: pip install 'sortase[anndata]'") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # about where older files keep parts that are not read here
-        yield anndata
+def open_counts(spec: TokenizeSpec) -> Iterator[Counts]:
+    """Open an AnnData file or a table; what does not lie by rows is laid out so in a temporary folder first.
+
+    Raises MissingInputError, InputError for files of another kind, MissingExtraError for .h5ad without h5py.
+    """
+    path = storage.fetch(spec.input)
+    kind = path.name.lower()
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sortase-counts-")))
+        if kind.endswith((".h5ad", ".h5", ".hdf5")):
+            from .count_h5ad import open_h5ad
+
+            yield stack.enter_context(open_h5ad(path, spec, scratch))
+        elif kind.endswith(TABLES):
+            from .count_tables import read_table
+
+            yield read_table(path, spec, scratch)
+        else:
+            raise InputError(f"{spec.input} is neither an AnnData file (.h5ad) nor a table ({', '.join(TABLES)})")
 
 
-class AnnDataCounts:
-    """An .h5ad file, its matrix read from disk in slices of cells."""
-
-    def __init__(self, url: str, path: Path, layer: str | None, gene_column: str | None, columns: list[str] | None):
-        self.name = url
-        self._path = path
-        with _anndata() as anndata:
-            try:
-                opened = anndata.read_h5ad(path, backed="r")
-            except (OSError, KeyError, ValueError) as error:
-                raise InputError(f"{url} cannot be read as AnnData: {error}") from error
-            try:
-                if layer == "raw" and opened.raw is None:
-                    raise InputError(f"{url} has no 'raw'; layers: {sorted(opened.layers)}")
-                if layer not in (None, "raw") and layer not in opened.layers:
-                    raise InputError(f"{url} has no layer {layer!r}; there are {sorted(opened.layers)} and 'raw'")
-                var = opened.raw.var if layer == "raw" else opened.var
-                self.genes = _names(var, gene_column, url)
-                self._metadata = _metadata(opened.obs, columns, url)
-                self._cell_names = opened.obs_names.astype(str).to_numpy()
-            finally:
-                opened.file.close()
-        self.cells = len(self._cell_names)
-        self._place = {"raw": "raw/X", None: "X"}.get(layer, f"layers/{layer}")
-
-    def chunks(self) -> Iterator[tuple[Any, pa.Table, Sequence[str]]]:
-        import h5py
-
-        with h5py.File(self._path, "r") as file:
-            place = self._place if self._place in file else self._place.replace("/", ".")
-            matrix = _matrix(file[place])
-            for start in range(0, self.cells, CHUNK):
-                stop = min(start + CHUNK, self.cells)
-                yield (
-                    _rows(matrix, start, stop),
-                    self._metadata.slice(start, stop - start),
-                    self._cell_names[start:stop],
-                )
-
-
-def _matrix(item: Any) -> Any:
-    """Something that slices by rows. Columns-first storage cannot, and is read whole."""
-    with _anndata():
-        from anndata.io import sparse_dataset
-
-        if not hasattr(item, "keys"):
-            return item
-        stored = sparse_dataset(item)
-        return stored.to_memory().tocsr() if stored.format == "csc" else stored
-
-
-def _rows(matrix: Any, start: int, stop: int) -> Any:
-    from scipy.sparse import csr_matrix
-
-    return csr_matrix(matrix[start:stop])
-
-
-def _names(var: Any, column: str | None, url: str) -> list[str]:
-    if column is None:
-        return [str(name) for name in var.index]
-    if column not in var.columns:
-        raise InputError(f"{url} has no var column {column!r}; there are {sorted(var.columns)}")
-    return [str(name) for name in var[column]]
-
-
-def _metadata(obs: Any, columns: list[str] | None, url: str) -> pa.Table:
-    """Columns of obs as Arrow; categories as text."""
-    wanted = list(obs.columns) if columns is None else columns
-    for name in wanted:
-        if name not in obs.columns:
-            raise InputError(f"{url} has no obs column {name!r}; there are {sorted(obs.columns)}")
-    chosen = obs[wanted].copy()
-    for name in wanted:
-        if chosen[name].dtype == "category" or chosen[name].dtype == object:
-            chosen[name] = chosen[name].astype(object).map(str, na_action="ignore")
-    return pa.Table.from_pandas(chosen, preserve_index=False).replace_schema_metadata(None)
-
-
-def check_values(chunk: Any, start: int, genes: list[str], cells: Sequence[str], name: str) -> bool:
-    """Refuse what is no count, naming cell and gene; returns whether all values are whole numbers."""
-    values = chunk.data
-    wrong = ~np.isfinite(values) | (values < 0)
-    if wrong.any():
-        place = int(np.argmax(wrong))
-        row = int(np.searchsorted(chunk.indptr, place, side="right")) - 1
-        raise InputError(
-            f"{name} has {values[place]} for gene {genes[chunk.indices[place]]!r} of cell {cells[row]!r} "
-            f"(row {start + row}); counts are finite and not negative"
-        )
-    return bool((values == np.rint(values)).all())
+def choose_columns(spec: TokenizeSpec, present: Sequence[str], automatic: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The metadata columns to carry: those named, or all that can be; and notes on what was left out."""
+    if spec.columns is None:
+        taken = [name for name in automatic if name in RESERVED]
+        notes = [f"column '{name}' is not carried along: the result has its own" for name in taken]
+        return [name for name in automatic if name not in RESERVED], notes
+    for name in spec.columns:
+        if name in RESERVED:
+            raise InputError(f"column '{name}' cannot be carried along: the result has its own; rename it")
+        if name not in present:
+            shown = sorted(present)[:20]
+            raise InputError(f"unknown column '{name}' in tokenize.columns; {spec.input} has {shown}")
+        if name not in automatic:
+            raise InputError(f"column '{name}' of {spec.input} holds neither text nor numbers and cannot be carried")
+    return list(spec.columns), []

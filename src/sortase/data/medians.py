@@ -1,72 +1,96 @@
-"""The non-zero median of each gene, in one pass over the cells."""
+"""The median of each gene over the cells in which it is not zero, in one pass and in bounded memory."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from numbers import Real
+from pathlib import Path
 
 import numpy as np
 
-EXACT = 40_000_000
-BINS = 1024
-LOW, HIGH = 1e-3, 1e5
+from .. import pickles, storage
+from ..errors import InputError
+from .count_spill import map_array, write_array
+from .genes import stripped
+
+BLOCK_VALUES = 16_000_000
 
 
 class Medians:
-    """Feed it CSR chunks of cells x columns.
+    """Collects values chunk by chunk and gives exact medians (of values rounded to float32, 6e-8).
 
-    Up to 40 million non-zero values (320 MB) they are kept and the medians are exact. Beyond that the values fall into
-    1024 bins a column, 1.8 % wide, so that a median is off by at most 0.9 %, and memory no longer grows.
+    Values go to a temporary file, 4 bytes each, grouped by gene within a chunk; at the end blocks of genes are
+    gathered from all chunks and sorted. Memory is bounded by the larger of a block (128 MB) and one gene's values.
     """
 
-    def __init__(self, columns: int):
-        self.columns = columns
-        self.exact = True
-        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
-        self._count = 0
-        self._bins: np.ndarray | None = None
+    def __init__(self, genes: int, folder: Path):
+        self._genes = genes
+        self._file = folder / "normalised"
+        self._file.touch()
+        self._starts: list[np.ndarray] = []
+        self._length = 0
 
-    def update(self, chunk: Any) -> None:
-        used = chunk.data > 0
-        columns, values = chunk.indices[used], chunk.data[used].astype(np.float32)
-        self._count += len(values)
-        if self._bins is not None:
-            self._bin(columns, values, self._bins)
-            return
-        self._kept.append((columns.astype(np.int32), values))
-        if self._count > EXACT:
-            self.exact = False
-            self._bins = np.zeros((self.columns, BINS), dtype=np.int32)
-            for part in self._kept:
-                self._bin(*part, self._bins)
-            self._kept = []
+    def add(self, slots: np.ndarray, values: np.ndarray) -> None:
+        """Positive values and the gene of each."""
+        from scipy.sparse import csr_matrix
 
-    def _bin(self, columns: np.ndarray, values: np.ndarray, bins: np.ndarray) -> None:
-        place = np.log(values / LOW) * (BINS / np.log(HIGH / LOW))
-        place = np.clip(place, 0, BINS - 1).astype(np.int64)
-        np.add.at(bins, (columns, place), 1)
+        row = csr_matrix((values.astype(np.float32), slots, [0, len(slots)]), (1, max(1, self._genes)))
+        grouped = row.tocsc()
+        write_array(self._file, grouped.data)
+        self._starts.append(grouped.indptr.astype(np.int64) + self._length)
+        self._length += len(slots)
 
     def result(self) -> np.ndarray:
-        """float64 ``[columns]``; 0 for a gene that is never expressed."""
-        return self._from_bins(self._bins) if self._bins is not None else self._from_values()
+        """float64[genes]; 0 for a gene without values."""
+        medians = np.zeros(self._genes)
+        if not self._starts or not self._genes:
+            return medians
+        values, starts = map_array(self._file, np.float32), np.stack(self._starts)
+        counts = np.diff(starts, axis=1).sum(axis=0)
+        for first, last in self._blocks(counts):
+            medians[first:last] = _middle(self._gather(values, starts, first, last), counts[first:last])
+        return medians
 
-    def _from_values(self) -> np.ndarray:
-        columns = np.concatenate([c for c, _ in self._kept] or [np.empty(0, np.int32)])
-        values = np.concatenate([v for _, v in self._kept] or [np.empty(0, np.float32)])
-        bits = values.view(np.uint32).astype(np.uint64)
-        keys = np.sort((columns.astype(np.uint64) << np.uint64(32)) | bits)
-        ordered = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32).astype(np.float64)
-        counts = np.bincount(columns, minlength=self.columns)
+    def _blocks(self, counts: np.ndarray) -> Iterator[tuple[int, int]]:
         ends = np.cumsum(counts)
-        found = np.zeros(self.columns)
-        some = counts > 0
-        middle = (ends - counts)[some] + (counts[some] - 1) // 2
-        other = (ends - counts)[some] + counts[some] // 2
-        found[some] = (ordered[middle] + ordered[other]) / 2
-        return found
+        first = 0
+        while first < len(counts):
+            before = ends[first] - counts[first]
+            last = max(first + 1, int(np.searchsorted(ends, before + BLOCK_VALUES, side="right")))
+            yield first, last
+            first = last
 
-    def _from_bins(self, bins: np.ndarray) -> np.ndarray:
-        ends = np.cumsum(bins, axis=1)
-        total = ends[:, -1]
-        place = (ends < (total[:, None] + 1) // 2).sum(axis=1)
-        centre = LOW * (HIGH / LOW) ** ((place + 0.5) / BINS)
-        return np.where(total > 0, centre, 0.0)
+    @staticmethod
+    def _gather(values: np.ndarray, starts: np.ndarray, first: int, last: int) -> np.ndarray:
+        """Values of genes ``first`` to ``last``, sorted by gene and value: bits of positive floats ascend with them."""
+        keys = np.empty(int((starts[:, last] - starts[:, first]).sum()), np.uint64)
+        filled = 0
+        for bounds in starts[:, first : last + 1]:
+            part = np.asarray(values[bounds[0] : bounds[-1]])
+            genes = np.repeat(np.arange(last - first, dtype=np.uint64), np.diff(bounds))
+            keys[filled : filled + len(part)] = (genes << np.uint64(32)) | part.view(np.uint32)
+            filled += len(part)
+        keys.sort()
+        return keys.astype(np.uint32).view(np.float32)
+
+
+def _middle(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Medians of consecutive sorted runs; the mean of the middle two when there are two."""
+    ends, some = np.cumsum(counts), counts > 0
+    starts = (ends - counts)[some]
+    low, high = ordered[starts + (counts[some] - 1) // 2], ordered[starts + counts[some] // 2]
+    medians = np.zeros(len(counts))
+    medians[some] = (low.astype(np.float64) + high) / 2
+    return medians
+
+
+def given_medians(url: str, tokens: list[str]) -> np.ndarray:
+    """float64[tokens] of a pickle or JSON of gene -> median; 0 for a gene it does not have."""
+    content = storage.read_json(url) if url.endswith(".json") else pickles.load(url)
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{url} holds {type(content).__name__}; expected a dictionary of genes and their medians")
+    for gene, value in content.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < np.inf:
+            raise InputError(f"{url} gives gene {gene!r} the median {value!r}; medians are positive numbers")
+    by_gene = {stripped(str(gene)): float(value) for gene, value in content.items()}
+    return np.array([by_gene.get(token, by_gene.get(stripped(token), 0.0)) for token in tokens])

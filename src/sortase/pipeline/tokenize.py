@@ -1,30 +1,46 @@
-"""From counts of genes per cell to the ranked-token dataset that Geneformer-style models read."""
+"""From counts of genes per cell to the ranked-token dataset that Geneformer-style models read.
+
+Up to two passes over chunks of cells, in memory that does not grow with their number: medians (unless they are given),
+then ranks. The same input gives the same bytes, whatever the size of the chunks.
+"""
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from numbers import Real
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from .. import pickles, storage
+from .. import storage
 from ..config.tokenize import TokenizeSpec
 from ..data import vocabulary
-from ..data.counts import Counts, check_values, open_counts
-from ..data.genes import GeneMap, canonical, map_genes, read_names, stripped
-from ..data.medians import Medians
-from ..data.ranking import MOST_TOKENS, normalised, rank, surround
-from ..data.shards import Shard, features_of, publish, with_features, write_shard
-from ..errors import InputError
+from ..data.cells import SHARD_BATCHES, cells_batch, cells_schema, rebatched
+from ..data.counts import Chunk, Counts, open_counts
+from ..data.genes import GeneColumns, map_genes, read_names
+from ..data.medians import Medians, given_medians
+from ..data.ranking import Expressed, Ranking, expressed
+from ..data.shards import STATE, Shard, features_of, publish, with_features, write_shard
+from ..data.values import check_kind, checked, fractions
+from ..errors import ExistingOutputError, InputError
 from ..progress import Progress
 from .run_folder import digest
 
-SHARD_CHUNKS = 32
-LOG_LIKE = 30.0
+FORMAT = 1
+MEDIAN_CELLS = 65_536
+MOST_ID = 2**31 - 1
+NAMES = {
+    "dataset": "tokenized.dataset",
+    "vocabulary": "vocabulary.pkl",
+    "twin": "vocabulary.json",
+    "medians": "medians.json",
+    "mark": "tokenize.json",
+}
 
 
 @dataclass(frozen=True)
@@ -34,198 +50,216 @@ class Tokenized:
     dataset_path: str
     vocabulary_path: str
     summary: dict[str, Any]
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``genes`` are those of ``known`` that have a median, in ``medians``; ``tokens`` is the vocabulary."""
+
+    known: GeneColumns
+    genes: GeneColumns
+    medians: np.ndarray
+    tokens: dict[str, int]
+
+    def ranking(self, limit: int, first: int | None, last: int | None) -> Ranking:
+        ids = np.array([self.tokens[gene] for gene in self.genes.tokens], np.int64)
+        return Ranking(self.medians, ids, limit, first, last)
 
 
 @dataclass
-class _Tally:
-    cells: int = 0
-    dropped: int = 0
-    truncated: int = 0
-    whole: bool = True
+class Tally:
+    """What the ranking pass counts. ``lengths`` are before cutting, without special tokens; 0 for dropped cells."""
+
+    values: int = 0
+    fractions: int = 0
     lengths: list[np.ndarray] = field(default_factory=list)
 
+    def add(self, chunk: Chunk, cells: Expressed) -> None:
+        self.values += len(chunk.values)
+        self.fractions += fractions(chunk.values)
+        self.lengths.append(np.diff(cells.indptr).astype(np.int32))
 
-def tokenize(spec: TokenizeSpec, output: str) -> Tokenized:
-    """Write ``tokenized.dataset``, ``vocabulary.pkl`` (and .json), ``medians.json`` and ``tokenize.json``.
 
-    The dataset has ``input_ids`` (list of int32), ``length``, ``n_counts`` (the cell's counts over all genes of the
-    matrix) and the metadata columns. Cells in which no gene of the vocabulary is expressed are dropped and counted.
+def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False) -> Tokenized:
+    """Write ``tokenized.dataset``, ``vocabulary.pkl`` and ``.json``, ``medians.json`` and, last, ``tokenize.json``.
+
+    The dataset has the columns ``input_ids`` (list of int32, highest rank first), ``length``, ``n_counts`` (sum over
+    all genes of the matrix), ``cell_id`` and the metadata carried along. Cells without any known gene are dropped and
+    counted. The same inputs again do nothing.
+
+    Raises:
+        InputError: a value that is no count, no known gene, an unknown column; nothing is left behind then.
+        ExistingOutputError: ``output`` holds the result of other inputs and ``replace`` is not set.
     """
-    counts = open_counts(spec.input, spec.layer, spec.gene_column, spec.columns)
-    names = read_names(spec.gene_names) if spec.gene_names else {}
-    genes, tokens, medians = _plan(spec, counts, names)
-    dataset = storage.join(output, "tokenized.dataset")
-    storage.remove(dataset)
-    tally = _Tally()
-    shards = list(_write(spec, counts, genes, tokens, medians, dataset, tally))
-    if not shards:
-        raise InputError(f"none of {tally.cells} cells of {spec.input} expresses a gene of the vocabulary")
-    summary = _summary(genes, tally, medians)
-    vocabulary.write(storage.join(output, "vocabulary.pkl"), tokens)
-    by_id = {index: token for token, index in tokens.items()}
-    used = {by_id[i]: float(m) for i, m in enumerate(medians) if m > 0 and i in by_id}
-    storage.write_bytes(storage.join(output, "medians.json"), json.dumps(used).encode())
-    storage.write_json(storage.join(output, "tokenize.json"), summary)
-    publish(dataset, [s for s, _ in shards], shards[0][1], digest([spec.model_dump(), storage.fingerprint(spec.input)]))
-    return Tokenized(dataset, storage.join(output, "vocabulary.pkl"), summary)
+    inputs = _identity(spec)
+    if not replace and (done := _existing(output, inputs)) is not None:
+        return done
+    with ExitStack() as stack:
+        counts = stack.enter_context(open_counts(spec))
+        check_kind(counts, spec.values)
+        plan = _plan(spec, counts)
+        tokens, first, last = _ends(spec, plan.tokens)
+        ranking = plan.ranking(spec.max_length - (2 if spec.special_tokens else 0), first, last)
+        undo = stack.enter_context(ExitStack())
+        undo.callback(_clear, output)
+        _clear(output)
+        tally = Tally()
+        shards, schema = _write(spec, counts, plan.genes, ranking, storage.join(output, NAMES["dataset"]), tally)
+        summary = _summary(spec, counts, plan, ranking, tally)
+        vocabulary.write(storage.join(output, NAMES["vocabulary"]), tokens)
+        medians = dict(zip(plan.genes.tokens, plan.medians.tolist(), strict=True))
+        storage.write_json(storage.join(output, NAMES["medians"]), medians)
+        publish(storage.join(output, NAMES["dataset"]), shards, features_of(schema), inputs)
+        storage.write_json(storage.join(output, NAMES["mark"]), {**summary, "inputs": inputs})
+        undo.pop_all()
+    return _result(output, summary)
 
 
-def _plan(spec: TokenizeSpec, counts: Counts, names: dict[str, str]) -> tuple[GeneMap, dict[str, int], np.ndarray]:
-    """Which token each column is, the vocabulary, and the median of each token (0: the gene is not used)."""
-    given = vocabulary.with_special_tokens(vocabulary.read(spec.vocabulary)) if spec.vocabulary else None
-    tokens = given or vocabulary.build(canonical(counts.genes, names))
-    if max(tokens.values()) >= MOST_TOKENS:
-        raise InputError(
-            f"the vocabulary has ids up to {max(tokens.values())}; at most {MOST_TOKENS - 1} can be ranked"
+def _identity(spec: TokenizeSpec) -> str:
+    """Names everything the result follows from: settings and the content of files, not where these lie."""
+    files = ("input", "vocabulary", "medians", "gene_names")
+    settings = spec.model_dump(mode="json", exclude={"chunk_cells", *files})
+    content = [storage.fingerprint(url) if url else None for url in (getattr(spec, name) for name in files)]
+    return digest([FORMAT, settings, content])
+
+
+def _existing(output: str, inputs: str) -> Tokenized | None:
+    state = storage.join(output, NAMES["dataset"], STATE)
+    if not storage.exists(state):
+        return None
+    mark = storage.join(output, NAMES["mark"])
+    summary = storage.read_json(mark) if storage.exists(mark) else {}
+    if summary.pop("inputs", None) != inputs:
+        raise ExistingOutputError(
+            f"{storage.join(output, NAMES['dataset'])} was made from other inputs or settings; give another folder, or "
+            "say that it is to be replaced"
         )
-    genes = map_genes(counts.genes, names, tokens)
-    if spec.medians is not None:
-        return genes, tokens, _given_medians(spec.medians, tokens)
-    medians = _measure(spec, counts, genes, 1 + max(tokens.values()))
-    if given is None:
-        expressed = [token for token, index in tokens.items() if medians[index] > 0]
-        tokens, before = vocabulary.build(expressed), tokens
-        genes = map_genes(counts.genes, names, tokens)
-        moved = np.zeros(1 + max(tokens.values()))
-        for token in expressed:
-            moved[tokens[token]] = medians[before[token]]
-        medians = moved
-    return genes, tokens, medians
+    return _result(output, summary, skipped=True)
 
 
-def _given_medians(url: str, tokens: dict[str, int]) -> np.ndarray:
-    content = storage.read_json(url) if url.endswith(".json") else pickles.load(url)
-    if not isinstance(content, dict) or not all(isinstance(v, Real) and v > 0 for v in content.values()):
-        raise InputError(f"{url} does not map genes to their non-zero medians, positive numbers")
-    by_gene = {stripped(str(gene)): float(value) for gene, value in content.items()}
-    medians = np.zeros(1 + max(tokens.values()))
-    for token, index in tokens.items():
-        medians[index] = by_gene.get(stripped(token), 0.0)
+def _result(output: str, summary: dict[str, Any], skipped: bool = False) -> Tokenized:
+    return Tokenized(
+        storage.join(output, NAMES["dataset"]), storage.join(output, NAMES["vocabulary"]), summary, skipped
+    )
+
+
+def _clear(output: str) -> None:
+    for name in ("mark", "dataset", "vocabulary", "twin", "medians"):
+        storage.remove(storage.join(output, NAMES[name]))
+
+
+def _plan(spec: TokenizeSpec, counts: Counts) -> Plan:
+    """The genes that are ranked, their medians, and the vocabulary: the given one, or of exactly these genes."""
+    given = vocabulary.read(spec.vocabulary) if spec.vocabulary else None
+    if given and max(given.values()) > MOST_ID:
+        raise InputError(f"{spec.vocabulary} has the id {max(given.values())}; ids up to {MOST_ID} can be written")
+    names = read_names(spec.gene_names) if spec.gene_names else None
+    known = map_genes(counts.genes, names, given)
+    if not known.tokens:
+        raise InputError(_no_gene(spec, counts, names, given))
+    medians = given_medians(spec.medians, known.tokens) if spec.medians else _measure(spec, counts, known)
     if not medians.any():
-        raise InputError(f"{url} has no median for any gene of the vocabulary: it has {list(by_gene)[:3]}")
-    return medians
+        source = f"{spec.medians} has no median for" if spec.medians else f"{counts.name} has no count above 0 for"
+        raise InputError(f"{source} any of {len(known.tokens)} known genes such as {known.tokens[:3]}")
+    genes = known.only(medians > 0)
+    return Plan(known, genes, medians[medians > 0], given or vocabulary.build(genes.tokens))
+
+
+def _no_gene(
+    spec: TokenizeSpec, counts: Counts, names: dict[str, list[str]] | None, given: dict[str, int] | None
+) -> str:
+    known = list(given or {gene: 0 for ids in (names or {}).values() for gene in ids})
+    where = spec.vocabulary or spec.gene_names
+    message = f"none of {len(counts.genes)} genes of {counts.name}, such as {counts.genes[:3]}, is in {where}"
+    message += f", which has {[gene for gene in known if not gene.startswith('<')][:3]}"
+    for column, others in counts.other_names().items():
+        if map_genes(others, names, given).tokens:
+            return f"{message}; var column '{column}' has genes of it: set tokenize.gene_column: {column}"
+    cells = counts.metadata(0, min(100, counts.cells)).column(0).to_pylist()
+    if map_genes([str(cell) for cell in cells], names, given).tokens:
+        return f"{message}; its rows are named like genes: it must be cells x genes, transpose it"
+    return f"{message}; tokenize.gene_names can translate symbols to identifiers"
+
+
+def _ends(spec: TokenizeSpec, tokens: dict[str, int]) -> tuple[dict[str, int], int | None, int | None]:
+    """The vocabulary with the tokens around a cell; Geneformer V2 calls the last one <eos>."""
+    if not spec.special_tokens:
+        return tokens, None, None
+    last = "<eos>" if "<eos>" in tokens and "<sep>" not in tokens else "<sep>"
+    tokens = vocabulary.with_special_tokens(tokens, ("<cls>", last))
+    return tokens, tokens["<cls>"], tokens[last]
 
 
 def _chunks(
-    spec: TokenizeSpec, counts: Counts, genes: GeneMap, size: int, what: str, tally: _Tally | None = None
-) -> Iterator[tuple[Any, np.ndarray, pa.Table]]:
-    """Normalised cells x tokens, the cells' total counts, and their metadata."""
-    from scipy.sparse import csr_matrix
-
-    known = np.flatnonzero(genes.token >= 0)
-    gather = csr_matrix((np.ones(len(known), np.float32), (known, genes.token[known])), (len(genes.token), size))
-    start = 0
+    spec: TokenizeSpec, counts: Counts, genes: GeneColumns, what: str, cells: int
+) -> Iterator[tuple[Chunk, Expressed]]:
     with Progress(counts.cells, what, "cells") as progress:
-        for chunk, metadata, cells in counts.chunks():
-            whole = check_values(chunk, start, counts.genes, cells, counts.name)
-            if spec.values == "counts" and not whole and chunk.data.max() < LOG_LIKE:
-                raise InputError(
-                    f"{counts.name} holds fractions below {LOG_LIKE:g}, such as {chunk.data.max():.4g}: they look like "
-                    "logarithms, not counts. Set tokenize.values: log1p, or name the layer with counts"
-                )
-            if tally is not None:
-                tally.whole &= whole
-            if spec.values == "log1p":
-                chunk = chunk.astype(np.float64)
-                chunk.data = np.expm1(chunk.data)
-            scaled, totals = normalised(chunk, spec.target_sum)
-            ranked = (scaled @ gather).tocsr()
-            ranked.sort_indices()
-            yield ranked, totals, metadata
-            start += len(totals)
-            progress.update(len(totals))
+        for chunk in counts.chunks(cells):
+            yield chunk, expressed(chunk, checked(chunk, counts, spec.values), genes)
+            progress.update(chunk.stop - chunk.start)
 
 
-def _measure(spec: TokenizeSpec, counts: Counts, genes: GeneMap, size: int) -> np.ndarray:
-    medians = Medians(size)
-    for chunk, _, _ in _chunks(spec, counts, genes, size, "medians"):
-        medians.update(chunk)
-    return medians.result()
+def _measure(spec: TokenizeSpec, counts: Counts, genes: GeneColumns) -> np.ndarray:
+    with tempfile.TemporaryDirectory(prefix="sortase-medians-") as folder:
+        medians = Medians(len(genes.tokens), Path(folder))
+        for _, cells in _chunks(spec, counts, genes, "medians", MEDIAN_CELLS):
+            medians.add(cells.slots, cells.scaled(spec.target_sum))
+        return medians.result()
 
 
 def _write(
-    spec: TokenizeSpec,
-    counts: Counts,
-    genes: GeneMap,
-    tokens: dict[str, int],
-    medians: np.ndarray,
-    dataset: str,
-    tally: _Tally,
-) -> Iterator[tuple[Shard, dict[str, Any]]]:
-    """Shards of up to 65,536 cells, with the dataset's features."""
-    weights = np.divide(1.0, medians, out=np.zeros(len(medians)), where=medians > 0)
-    waiting: list[pa.RecordBatch] = []
-    schema: pa.Schema | None = None
-    number = chunks = 0
-    for chunk, totals, metadata in _chunks(spec, counts, genes, len(medians), "tokenize", tally):
-        table = _encode(spec, chunk, totals, metadata, weights, tokens, tally)
-        if schema is None:
-            features = features_of(table.schema)
-            schema = with_features(table.schema, features)
-        waiting += table.to_batches()
-        chunks += 1
-        if chunks % SHARD_CHUNKS == 0 and waiting:
-            shard = write_shard(dataset, number, schema, waiting)
-            number, waiting = number + (shard is not None), []
-            if shard is not None:
-                yield shard, features
-    if schema is not None and (shard := write_shard(dataset, number, schema, waiting)) is not None:
-        yield shard, features
+    spec: TokenizeSpec, counts: Counts, genes: GeneColumns, ranking: Ranking, dataset: str, tally: Tally
+) -> tuple[list[Shard], pa.Schema]:
+    """Shards of 50,000 cells."""
+    schema = cells_schema(counts.schema)
+    with_metadata = with_features(schema, features_of(schema))
+    batches = rebatched(_batches(spec, counts, genes, ranking, tally))
+    shards: list[Shard] = []
+    while (shard := write_shard(dataset, len(shards), with_metadata, islice(batches, SHARD_BATCHES))) is not None:
+        shards.append(shard)
+    if not shards:
+        raise InputError(f"none of {counts.cells} cells of {counts.name} has a count above 0 for a known gene")
+    return shards, schema
 
 
-def _encode(
-    spec: TokenizeSpec,
-    chunk: Any,
-    totals: np.ndarray,
-    metadata: pa.Table,
-    weights: np.ndarray,
-    tokens: dict[str, int],
-    tally: _Tally,
-) -> pa.Table:
-    limit = spec.max_length - 2 * spec.special_tokens
-    ranked, starts = rank(chunk, weights, limit)
-    expressed = np.diff(chunk.indptr) if weights.all() else _expressed(chunk, weights)
-    kept = np.flatnonzero(np.diff(starts) > 0)
-    starts = np.concatenate([[0], np.cumsum(np.diff(starts)[kept])])
-    if spec.special_tokens:
-        ranked, starts = surround(ranked, starts, tokens["<cls>"], tokens["<sep>"])
-    lengths = np.diff(starts)
-    tally.cells += len(totals)
-    tally.dropped += len(totals) - len(kept)
-    tally.truncated += int((expressed > limit).sum())
-    tally.lengths.append(lengths)
-    columns = {
-        "input_ids": pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), pa.array(ranked)),
-        "length": pa.array(lengths.astype(np.int32)),
-    }
-    if "n_counts" not in metadata.column_names:
-        columns["n_counts"] = pa.array(totals[kept])
-    carried = metadata.take(pa.array(kept)) if metadata.num_columns else metadata
-    for name in carried.column_names:
-        if name not in columns:
-            columns[name] = carried.column(name).combine_chunks()
-    return pa.table(columns)
+def _batches(
+    spec: TokenizeSpec, counts: Counts, genes: GeneColumns, ranking: Ranking, tally: Tally
+) -> Iterator[pa.RecordBatch]:
+    for chunk, cells in _chunks(spec, counts, genes, "tokenize", spec.chunk_cells):
+        tally.add(chunk, cells)
+        tokens, indptr = ranking.tokens(cells)
+        yield cells_batch(tokens, indptr, cells.totals, counts.metadata(chunk.start, chunk.stop))
 
 
-def _expressed(chunk: Any, weights: np.ndarray) -> np.ndarray:
-    """Genes of each cell that can be ranked."""
-    rows = np.repeat(np.arange(chunk.shape[0]), np.diff(chunk.indptr))
-    return np.bincount(rows, weights=(chunk.data > 0) & (weights[chunk.indices] > 0), minlength=chunk.shape[0])
-
-
-def _summary(genes: GeneMap, tally: _Tally, medians: np.ndarray) -> dict[str, Any]:
-    lengths = np.concatenate(tally.lengths)
+def _summary(spec: TokenizeSpec, counts: Counts, plan: Plan, ranking: Ranking, tally: Tally) -> dict[str, Any]:
+    expressed_genes = np.concatenate(tally.lengths)
+    around = 0 if ranking.first is None else 2
+    lengths = np.minimum(expressed_genes[expressed_genes > 0], ranking.limit) + around
+    unknown = plan.known.unknown()
+    notes = list(counts.notes)
+    if spec.values == "counts" and tally.fractions:
+        notes.append(f"{tally.fractions:,} of {tally.values:,} stored values are no whole numbers")
     return {
-        "cells": tally.cells,
-        "dropped": tally.dropped,
-        "truncated": tally.truncated,
-        **genes.summary(),
-        "genes_with_median": int((medians > 0).sum()),
-        "counts_are_whole": tally.whole,
-        "lengths": {
-            "min": int(lengths.min()),
-            "median": float(np.median(lengths)),
-            "mean": float(lengths.mean()),
-            "max": int(lengths.max()),
-        },
+        "cells": counts.cells,
+        "dropped": int((expressed_genes == 0).sum()),
+        "truncated": int((expressed_genes > ranking.limit).sum()),
+        "genes": len(counts.genes),
+        "known_genes": len(plan.known.tokens),
+        "genes_with_median": len(plan.genes.tokens),
+        "unknown_genes": len(unknown),
+        "unknown_examples": unknown[:10],
+        "duplicates_summed": plan.known.duplicates,
+        "counts_are_whole": tally.fractions == 0,
+        "lengths": _distribution(lengths),
+        "notes": notes,
+    }
+
+
+def _distribution(lengths: np.ndarray) -> dict[str, float]:
+    return {
+        "min": int(lengths.min()),
+        "median": float(np.median(lengths)),
+        "mean": float(lengths.mean()),
+        "max": int(lengths.max()),
     }
