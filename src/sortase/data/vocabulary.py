@@ -24,12 +24,17 @@ def read(url: str) -> dict[str, int]:
 
 
 def _pairs(content: dict[Any, Any], url: str) -> list[tuple[str, int]]:
-    if all(isinstance(value, Integral) for value in content.values()):
-        return [(str(token), int(index)) for token, index in content.items()]
-    try:
-        return [(str(token), int(index)) for index, token in content.items()]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{url} maps neither tokens to ids nor ids to tokens: {error}") from error
+    """(token, id) of either direction; JSON has ids as text where they are keys."""
+    if all(_is_id(value) for value in content.values()) and all(isinstance(key, str) for key in content):
+        return [(token, int(index)) for token, index in content.items()]
+    for index, token in content.items():
+        if not isinstance(token, str) or not (_is_id(index) or (isinstance(index, str) and index.isdecimal())):
+            raise InputError(f"{url} maps neither tokens to ids nor ids to tokens: it has {index!r}: {token!r}")
+    return [(token, int(index)) for index, token in content.items()]
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _checked(pairs: list[tuple[str, int]], url: str) -> dict[str, int]:
