@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,17 @@ def s3_url(s3_server: str) -> str:
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture
+def s3_through(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sends this test's S3 requests to another address."""
+
+    def send(address: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        forget_filesystems()
+
+    return send
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -7,7 +7,6 @@ Endpoint, region and credentials of S3 come from the usual AWS environment varia
 
 from __future__ import annotations
 
-import errno
 import glob
 import hashlib
 import io
@@ -23,12 +22,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ._retry import attempt, words
-from .errors import InputError, MissingInputError, SortaseError, StorageError
+from ._local import DISK_FAULTS, is_whole, local_output, naming_faults
+from ._retry import attempt
+from .errors import InputError, MissingInputError, StorageError
 
 BLOCK = 8 * 2**20
-_PARTIAL = ".partial"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 @dataclass(frozen=True)
@@ -103,18 +101,13 @@ def list_files(url: str) -> dict[str, FileInfo]:
     if is_remote(url):
         return dict(_remote(url, "list", _list_remote))
     root = local_path(url)
-    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if _is_whole(path))
+    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if is_whole(path))
     found = {}
     for path in paths:
         status = path.stat()
         name = "" if path == root else path.relative_to(root).as_posix()
         found[name] = FileInfo(status.st_size, str(status.st_mtime_ns))
     return found
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether it is a file and not what a writer is at, or left when it was killed."""
-    return path.is_file() and not (path.name.startswith(".") and path.name.endswith(_PARTIAL))
 
 
 def _list_remote(filesystem: Any, path: str) -> dict[str, FileInfo]:
@@ -139,7 +132,7 @@ def _open_local(url: str) -> BinaryIO:
     path = require(url)
     if path.is_dir():
         raise InputError(f"{url} is a folder where a file is expected")
-    with _naming_faults("read", path):
+    with naming_faults("read", path):
         return path.open("rb")
 
 
@@ -185,53 +178,14 @@ def open_output(url: str) -> Iterator[BinaryIO]:
     Remote files are written locally first and sent whole, so that a failing send can be repeated.
     """
     if not is_remote(url):
-        with _local_output(local_path(url)) as file:
+        with local_output(local_path(url)) as file:
             yield file
         return
     with tempfile.TemporaryDirectory(prefix="sortase-write-") as folder:
         path = Path(folder) / "file"
-        with _naming_faults("write", path, _FULL), path.open("wb") as file:
+        with naming_faults("write", path, DISK_FAULTS), path.open("wb") as file:
             yield file
         upload(path, url)
-
-
-@contextmanager
-def _local_output(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{_PARTIAL}")
-    with _naming_faults("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("wb")
-    try:
-        with _naming_faults("write", path, _FULL), file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        with _naming_faults("write", path):
-            temporary.replace(path)
-            _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _naming_faults(what: str, path: Path, errnos: set[int] | None = None) -> Iterator[None]:
-    """Errors of the system, or those of ``errnos`` where a caller's own may pass, with the path and the space left."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, SortaseError) or (errnos is not None and error.errno not in errnos):
-            raise
-        disk = next(folder for folder in path.parents if folder.is_dir())
-        free = f"{shutil.disk_usage(disk).free:,} bytes free"
-        raise StorageError(f"cannot {what} {path}: {words(error)} ({free})") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_bytes(url: str) -> bytes:
@@ -267,7 +221,7 @@ def remove(url: str) -> None:
         _remote(url, "remove", _remove_remote)
         return
     path = local_path(url)
-    with _naming_faults("remove", path):
+    with naming_faults("remove", path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -300,7 +254,7 @@ def download(url: str, local: Path) -> None:
 def _download(url: str, names: list[str], local: Path) -> None:
     for name in names:
         parts = name.split("/") if name else []
-        with open_input(join(url, *parts)) as source, _local_output(local.joinpath(*parts)) as target:
+        with open_input(join(url, *parts)) as source, local_output(local.joinpath(*parts)) as target:
             shutil.copyfileobj(source, target, BLOCK)
 
 
@@ -322,10 +276,10 @@ def _near(url: str) -> str:
         filesystem, path = _filesystem(url)
         parent, _, name = path.rpartition("/")
         try:
-            names = [item.rstrip("/").rpartition("/")[2] for item in filesystem.ls(parent, detail=False)]
-        except FileNotFoundError:
+            names = [item.rpartition("/")[2] for item in attempt(lambda: filesystem.ls(parent, False), "list", parent)]
+        except MissingInputError:
             names = []
-        except OSError:  # the listing may be forbidden where reading is not
+        except StorageError:  # to list may be forbidden where to read is not
             return ""
     else:
         name, parent = local_path(url).name, str(local_path(url).parent)
@@ -365,9 +319,12 @@ def _cached(url: str, files: dict[str, FileInfo]) -> Path:
             for old in of_url.iterdir():
                 if old.is_dir():
                     shutil.rmtree(old)
-            with tempfile.TemporaryDirectory(prefix="partial-", dir=of_url, ignore_cleanup_errors=True) as partial:
-                _download(url, list(files), Path(partial) / name)
-                Path(partial).rename(of_url / version)
+            partial = of_url / "partial"
+            try:
+                _download(url, list(files), partial / name)
+                partial.rename(of_url / version)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     return entry
 
 
@@ -376,7 +333,7 @@ def _lock(folder: Path) -> Iterator[None]:
     """One process at a time; the system frees it when its holder dies."""
     import fcntl
 
-    with _naming_faults("write", folder / ".lock"):
+    with naming_faults("write", folder / ".lock"):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
     with file:
