@@ -114,9 +114,9 @@ def _logistic(strength: float, seed: int) -> Any:
 
 def _all_classes(model: Any, features: Any, classes: int) -> np.ndarray:
     """Log-probabilities for every class; those that training never saw get next to none."""
-    logits = np.full((features.shape[0], classes), -30.0, dtype=np.float32)
-    logits[:, model.classes_] = model.predict_log_proba(features).clip(-30)
-    return logits
+    probabilities = np.zeros((features.shape[0], classes))
+    probabilities[:, model.classes_] = model.predict_proba(features)
+    return np.log(probabilities.clip(1e-13)).astype(np.float32)
 
 
 def _scored(predict: Callable[[Sequences, np.ndarray, np.ndarray], np.ndarray]) -> Predictor:
