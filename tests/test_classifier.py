@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset
-from makers import architecture, rows
 from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
 
+from makers import architecture, rows
 from sortase import GenericClassifier, predict_from_checkpoint
 from sortase.errors import ConfigError, ExistingOutputError, InputError, SortaseError
 
@@ -83,7 +83,7 @@ def test_token_classifier_counts_labelled_tokens(tmp_path: Path, checkpoint: str
     classifier = GenericClassifier(
         "cell_type", "token", classes, token_dictionary_file=vocabulary, training_args=ARGUMENTS, nproc=2
     )
-    dataset, class_map = classifier.prepare_data(cells(), str(tmp_path / "data"), "genes")
+    dataset, _ = classifier.prepare_data(cells(), str(tmp_path / "data"), "genes")
     trainer = classifier.train(checkpoint, dataset, str(tmp_path / "out"), split={"strategy": "token"})
     evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert evaluation["unit"] == "token"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from makers import architecture, dataset
 
 import sortase
+from makers import architecture, dataset
 from sortase.cli import STAGES, main
 
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import Dataset
-from makers import architecture, rows
 
+from makers import architecture, rows
 from sortase import storage
 from sortase.cli import main
 

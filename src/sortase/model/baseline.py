@@ -85,7 +85,7 @@ def token_identity(train: Sequences, classes: int, seed: int) -> tuple[Predictor
 
 
 def token_statistics(train: Sequences, classes: int, seed: int) -> tuple[Predictor, int]:
-    """Logistic regression over tokens, for tokens never seen with a label: how often, where and with what they occur."""
+    """Logistic regression over tokens, for tokens never seen with a label: how often, where, with what they occur."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from .scores import log_probabilities
 
-
 BINS = 8192
 RANGE = 20.0
 

@@ -23,7 +23,7 @@ from .evaluate import EvaluateJob, evaluate, flat
 from .events import Events
 from .place_model import place_model
 from .run_folder import RunFolder, versions
-from .sides import Sides, divide
+from .sides import Sides, Unit, divide
 from .train import TrainJob, claim_checkpoints, train, trainer_of
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _sides(asked: Standalone) -> Sides:
     stratify = asked.task.label_column if asked.task.unit == "row" else asked.stratify
     known = stratify if stratify in source.schema.names else None
     made = make_split(source, split, asked.seed, known, asked.task.label_column)
-    unit = "token" if made.unit == "token" else "row"
+    unit: Unit = "token" if made.unit == "token" else "row"
     sides = divide(Sequences.open(asked.dataset, asked.task.label_column), unit, made.members, made.sides)
     if asked.eval_dataset is None:
         return sides

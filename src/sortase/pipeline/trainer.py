@@ -93,8 +93,8 @@ class PlanLoader(DataLoader):
 class PlanTrainer(Trainer):
     """One optimizer step a global batch.
 
-    ``validate`` gives the model's metrics, without prefix, on a dataset or (None) the validation side. ``frozen`` modules stay in
-    evaluation mode.
+    ``validate`` gives the model's metrics, without prefix, on a dataset or (None) the validation side. ``frozen``
+    modules stay in evaluation mode.
     """
 
     def __init__(

@@ -80,8 +80,8 @@ def _curve(axes: Any, events: Sequence[Mapping[str, Any]], name: str, words: str
         axes.plot(x, y, color=colour, marker=marker or None, markersize=4, label=words)
 
 
-def confusion_matrix(matrix: Sequence[Sequence[float]], classes: Sequence[str]) -> Any:
-    """Colours are shares of the true class (rows); numbers are counts, as long as they fit."""
+def confusion_matrix(matrix: Any, classes: Sequence[str]) -> Any:
+    """``matrix [classes, classes]``. Colours are shares of the true class (rows); numbers are counts, while they fit."""
     counts = np.asarray(matrix, dtype=float)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files as resources
 from typing import Any
 
@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from . import sections
 from .parts import bounds, text, written
 
+Part = dict[str, Any]
 WORDS = {"sequence": "One label for each sequence", "token": "One label for each token"}
 HEADLINE = {"macro_f1": "macro F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "mcc": "MCC"}
 
@@ -46,8 +47,8 @@ def page(
     return html, drawn
 
 
-def _or_words(found: Any, section: Any, stage: str) -> list[dict[str, Any]]:
-    return section(found) if found else [text(f"Stage '{stage}' has not finished in this run.")]  # type: ignore[no-any-return]
+def _or_words(found: Any, section: Callable[[Any], list[Part]], stage: str) -> list[Part]:
+    return section(found) if found else [text(f"Stage '{stage}' has not finished in this run.")]
 
 
 def _headline(evaluation: Mapping[str, Any] | None) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#8a8f98", "#D55E00"
 SIDES = {"train": BLUE, "validation": ORANGE, "test": GREEN}
-SETTINGS = {
+SETTINGS: Any = {
     "font.size": 9.5,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
