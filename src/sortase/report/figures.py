@@ -81,7 +81,7 @@ def _curve(axes: Any, events: Sequence[Mapping[str, Any]], name: str, words: str
 
 
 def confusion_matrix(matrix: Any, classes: Sequence[str]) -> Any:
-    """``matrix [classes, classes]``. Colours are shares of the true class (rows); numbers are counts, while they fit."""
+    """``matrix [classes, classes]``. Colours are shares of the true class (rows); numbers are counts, if they fit."""
     counts = np.asarray(matrix, dtype=float)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)
