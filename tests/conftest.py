@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,11 @@ def forget_filesystems() -> None:
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of its own for each test, no progress, no Hugging Face hub."""
     monkeypatch.setenv("SORTASE_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("SORTASE_PROGRESS", "0")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    yield
-    forget_filesystems()
 
 
 @pytest.fixture(scope="session")
@@ -51,25 +50,32 @@ def s3_server() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def s3_url(s3_server: str) -> str:
-    """A bucket that nothing else uses."""
+@pytest.fixture(scope="session")
+def s3_client(s3_server: str) -> Any:
+    """For what storage never does: make buckets and odd objects."""
     import boto3
 
+    return boto3.client("s3", endpoint_url=s3_server)
+
+
+@pytest.fixture
+def s3_url(s3_client: Any) -> str:
+    """A bucket that nothing else uses."""
     bucket = f"test-{uuid.uuid4().hex[:12]}"
-    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=bucket)
+    s3_client.create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
 
 
 @pytest.fixture
-def s3_through(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def s3_through(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Sends this test's S3 requests to another address."""
 
     def send(address: str) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         forget_filesystems()
 
-    return send
+    yield send
+    forget_filesystems()
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -199,14 +199,11 @@ def test_probe_leaves_nothing(root: str) -> None:
     assert names(root) == ["run/x"]
 
 
-def test_folder_markers_are_no_files(s3_server: str, s3_url: str, tmp_path: Path) -> None:
+def test_folder_markers_are_no_files(s3_client: Any, s3_url: str, tmp_path: Path) -> None:
     """Consoles of S3 make an empty object that ends with a slash where a user makes a folder."""
-    import boto3
-
     storage.write_bytes(f"{s3_url}/run/x", b"1")
-    bucket = boto3.client("s3", endpoint_url=s3_server)
     for marker in ("run/", "run/empty/"):
-        bucket.put_object(Bucket=s3_url.removeprefix("s3://"), Key=marker, Body=b"")
+        s3_client.put_object(Bucket=s3_url.removeprefix("s3://"), Key=marker, Body=b"")
     assert names(f"{s3_url}/run") == ["x"]
     storage.download(f"{s3_url}/run", tmp_path / "run")
     assert names(str(tmp_path / "run")) == ["x"]
