@@ -1,0 +1,431 @@
+"""Faults between this machine and S3, on real sockets, and the copies that a node keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sortase import _retry, storage
+from sortase.errors import InputError, MissingInputError, StorageError
+
+CONTENT = os.urandom(300_000)
+
+
+class FaultyS3(ThreadingHTTPServer):
+    """Stands in front of an S3 server and spoils the requests it is told to."""
+
+    daemon_threads = True
+
+    def __init__(self, behind: str):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.behind = behind.removeprefix("http://")
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        self.requests: list[str] = []
+        self.stalled = threading.Event()
+        self.go_on = threading.Event()
+        self._fault, self._left, self._where = "", 0, ""
+        self._turn = threading.Lock()
+
+    def fail(self, fault: str, times: int = 1_000_000, where: str = "") -> None:
+        """Spoil the next ``times`` requests whose method and path hold ``where``, and count requests from here.
+
+        ``fault`` is a status to answer with; or "reset", without an answer; or "cut", after half of one; or "stall",
+        which stops there until ``go_on``.
+        """
+        self.requests.clear()
+        self._fault, self._left, self._where = fault, times, where
+
+    def fault_of(self, request: str) -> str:
+        with self._turn:
+            self.requests.append(request)
+            if self._left and self._where in request:
+                self._left -= 1
+                return self._fault
+        return ""
+
+    def gets(self, key: str) -> int:
+        """How often the content of a file was asked for."""
+        return sum(request.startswith("GET ") and request.endswith(key) for request in self.requests)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that are killed leave broken connections."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FaultyS3
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.fault_of(f"{self.command} {self.path}")
+        if fault == "reset":
+            self._reset()
+        elif fault.isdigit():
+            self._answer(int(fault), [], b"", 0)
+        else:
+            self._forward(body, fault)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - names of http.server
+
+    def _forward(self, body: bytes, fault: str) -> None:
+        connection = http.client.HTTPConnection(self.server.behind)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        dropped = {"transfer-encoding", "connection", "content-length", "date", "server"}
+        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped]
+        size = int(answer.getheader("Content-Length") or len(data))
+        self._answer(answer.status, headers, data[: len(data) // 2] if fault else data, size)
+        if fault == "stall":
+            self.server.stalled.set()
+            self.server.go_on.wait(30)
+        if fault:
+            self._reset()
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, size: int) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        self.wfile.write(data)
+        self.wfile.flush()
+
+    def _reset(self) -> None:
+        """Close at once, so that the other side reads "connection reset by peer"."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.rfile.close()
+        self.connection.close()
+
+
+@pytest.fixture
+def faulty(s3_server: str, s3_through: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    server = FaultyS3(s3_server)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    s3_through(server.address)
+    monkeypatch.setattr(_retry, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    yield server
+    server.go_on.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def through_input(url: str) -> bytes:
+    with storage.open_input(url) as file:
+        return file.read()
+
+
+def through_output(url: str) -> None:
+    with storage.open_output(url) as file:
+        file.write(CONTENT)
+
+
+def downloaded(url: str, folder: Path) -> bytes:
+    storage.download(url, folder / "copy")
+    return (folder / "copy").read_bytes()
+
+
+def written(write: Callable[[str, Path], None]) -> Callable[[str, Path], bytes]:
+    """What a request reads afterwards from the place that it wrote to."""
+
+    def work(url: str, folder: Path) -> bytes:
+        write(f"{url}-new", folder)
+        return storage.read_bytes(f"{url}-new")
+
+    return work
+
+
+def removed(url: str, folder: Path) -> bool:
+    storage.remove(url)
+    return storage.exists(url)
+
+
+def upload(url: str, folder: Path) -> None:
+    (folder / "file").write_bytes(CONTENT)
+    storage.upload(folder / "file", url)
+
+
+# Each operation with what it gives; "x" is there before, with CONTENT.
+OPERATIONS: dict[str, tuple[Callable[[str, Path], Any], Any]] = {
+    "read_bytes": (lambda url, _: storage.read_bytes(url), CONTENT),
+    "open_input": (lambda url, _: through_input(url), CONTENT),
+    "download": (downloaded, CONTENT),
+    "fetch": (lambda url, _: storage.fetch(url).read_bytes(), CONTENT),
+    "write_bytes": (written(lambda url, _: storage.write_bytes(url, CONTENT)), CONTENT),
+    "open_output": (written(lambda url, _: through_output(url)), CONTENT),
+    "upload": (written(upload), CONTENT),
+    "exists": (lambda url, _: storage.exists(url), True),
+    "exists not": (lambda url, _: storage.exists(f"{url}-absent"), False),
+    "is_dir": (lambda url, _: storage.is_dir(url.rpartition("/")[0]), True),
+    "list_files": (lambda url, _: list(storage.list_files(url)), [""]),
+    "remove": (removed, False),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_busy_service_is_asked_again(operation: str, faulty: FaultyS3, s3_url: str, tmp_path: Path) -> None:
+    work, expected = OPERATIONS[operation]
+    storage.write_bytes(f"{s3_url}/run/x", CONTENT)
+    faulty.fail("503", times=2)
+    assert work(f"{s3_url}/run/x", tmp_path) == expected
+    assert len(faulty.requests) >= 3
+
+
+@pytest.mark.parametrize("operation", ["read_bytes", "open_input", "write_bytes", "upload", "list_files", "remove"])
+def test_a_reset_connection_is_opened_again(operation: str, faulty: FaultyS3, s3_url: str, tmp_path: Path) -> None:
+    work, expected = OPERATIONS[operation]
+    storage.write_bytes(f"{s3_url}/run/x", CONTENT)
+    faulty.fail("reset", times=2)
+    assert work(f"{s3_url}/run/x", tmp_path) == expected
+    assert len(faulty.requests) >= 3
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "cut"])
+@pytest.mark.parametrize("operation", ["read_bytes", "open_input", "download", "fetch"])
+def test_content_is_whole_after_faults_in_its_midst(
+    operation: str, fault: str, faulty: FaultyS3, s3_url: str, tmp_path: Path
+) -> None:
+    work, expected = OPERATIONS[operation]
+    storage.write_bytes(f"{s3_url}/run/x", CONTENT)
+    faulty.fail(fault, times=2, where="/run/x")
+    assert work(f"{s3_url}/run/x", tmp_path) == expected
+
+
+def test_a_long_read_goes_on_where_it_failed(
+    faulty: FaultyS3, s3_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(storage, "BLOCK", 100_000)
+    storage.write_bytes(f"{s3_url}/x", CONTENT)
+    with storage.open_input(f"{s3_url}/x") as file:
+        start = file.read(50_000)
+        faulty.fail("503", times=3, where="GET")
+        assert start + file.read() == CONTENT
+    assert faulty.gets("/x") <= 3 + 3
+
+
+def test_a_service_that_stays_busy(faulty: FaultyS3, s3_url: str) -> None:
+    storage.write_bytes(f"{s3_url}/x", b"old")
+    faulty.fail("503")
+    with pytest.raises(
+        StorageError, match=rf"cannot write {s3_url}/x after 6 attempts: .*Service Unavailable"
+    ) as caught:
+        storage.write_bytes(f"{s3_url}/x", CONTENT)
+    assert caught.value.exit_code == 3
+    assert len(faulty.requests) >= _retry.ATTEMPTS
+    faulty.fail("", times=0)
+    assert storage.read_bytes(f"{s3_url}/x") == b"old"
+
+
+def test_a_service_that_is_gone(faulty: FaultyS3, s3_url: str, s3_through: Callable[[str], None]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        s3_through(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(StorageError, match=rf"cannot read {s3_url}/x after 6 attempts: EndpointConnectionError"):
+            storage.read_bytes(f"{s3_url}/x")
+
+
+def test_a_service_that_goes_while_a_file_is_read(
+    faulty: FaultyS3, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_retry, "ATTEMPTS", 2)
+    storage.write_bytes(f"{s3_url}/x", CONTENT)
+    with storage.open_input(f"{s3_url}/x") as file:
+        faulty.fail("503")
+        with pytest.raises(StorageError, match=rf"cannot read {s3_url}/x after 2 attempts"):
+            file.read()
+
+
+@pytest.mark.parametrize("operation", ["read_bytes", "open_input", "write_bytes", "upload", "exists", "list_files"])
+def test_a_refusal_is_final(operation: str, faulty: FaultyS3, s3_url: str, tmp_path: Path) -> None:
+    faulty.fail("403")
+    with pytest.raises(StorageError, match=rf"{s3_url}/x(-new)?: PermissionError: ") as caught:
+        OPERATIONS[operation][0](f"{s3_url}/x", tmp_path)
+    assert len(faulty.requests) == 1
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("operation", ["read_bytes", "open_input", "write_bytes", "upload", "fetch"])
+def test_a_bucket_that_does_not_exist(operation: str, faulty: FaultyS3, tmp_path: Path) -> None:
+    faulty.fail("", times=0)
+    with pytest.raises(MissingInputError, match=r"s3://no-such-bucket/x.* exist"):
+        OPERATIONS[operation][0]("s3://no-such-bucket/x", tmp_path)
+    assert len(faulty.requests) == len(set(faulty.requests)) <= 4
+
+
+def test_a_hint_that_cannot_be_had(faulty: FaultyS3, s3_url: str) -> None:
+    """Where listing is forbidden, a missing file is still told as missing."""
+    faulty.fail("403", where="prefix=&delimiter")
+    with pytest.raises(MissingInputError, match=r"cannot read .*/x: it does not exist$"):
+        storage.read_bytes(f"{s3_url}/x")
+
+
+# Copies in a node's cache
+
+
+def entries() -> list[Path]:
+    """The copies of this node, whole or not."""
+    return [path for path in storage.cache_folder().glob("*/*") if path.is_dir()]
+
+
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SORTASE_CACHE", "~/mine")
+    assert storage.cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("SORTASE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert storage.cache_folder() == tmp_path / "xdg" / "sortase"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert storage.cache_folder() == tmp_path / ".cache" / "sortase"
+
+
+def test_a_local_file_is_its_own_copy(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"1")
+    assert storage.fetch(str(tmp_path / "x")) == tmp_path / "x"
+    assert entries() == []
+
+
+def test_fetch_copies_once(faulty: FaultyS3, s3_url: str) -> None:
+    storage.write_bytes(f"{s3_url}/model/a", CONTENT)
+    storage.write_bytes(f"{s3_url}/model/deep/b", b"2")
+    faulty.fail("", times=0)
+    first = storage.fetch(f"{s3_url}/model")
+    again = storage.fetch(f"{s3_url}/model/")
+    assert first == again and first.name == "model"
+    assert (first / "a").read_bytes() == CONTENT and (first / "deep" / "b").read_bytes() == b"2"
+    assert faulty.gets("/model/a") == faulty.gets("/model/deep/b") == 1
+
+
+def test_a_new_version_replaces_the_old(s3_url: str) -> None:
+    storage.write_bytes(f"{s3_url}/model/a", b"1")
+    old = storage.fetch(f"{s3_url}/model")
+    storage.write_bytes(f"{s3_url}/model/a", b"2")
+    new = storage.fetch(f"{s3_url}/model")
+    assert (new / "a").read_bytes() == b"2"
+    assert not old.exists()
+    storage.write_bytes(f"{s3_url}/model/b", b"3")
+    assert sorted(storage.list_files(str(storage.fetch(f"{s3_url}/model")))) == ["a", "b"]
+    assert len(entries()) == 1
+
+
+def test_copies_of_two_urls_stand_side_by_side(s3_url: str) -> None:
+    for name in ("one", "two"):
+        storage.write_bytes(f"{s3_url}/{name}/model", name.encode())
+    paths = [storage.fetch(f"{s3_url}/{name}/model") for name in ("one", "two")]
+    assert [path.read_bytes() for path in paths] == [b"one", b"two"]
+
+
+def test_a_fill_that_fails_leaves_nothing(faulty: FaultyS3, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_retry, "ATTEMPTS", 1)
+    storage.write_bytes(f"{s3_url}/model/a", CONTENT)
+    storage.write_bytes(f"{s3_url}/model/b", CONTENT)
+    faulty.fail("503", where="GET /" + s3_url.removeprefix("s3://") + "/model/b")
+    with pytest.raises(StorageError):
+        storage.fetch(f"{s3_url}/model")
+    assert entries() == []
+    faulty.fail("", times=0)
+    assert sorted(storage.list_files(str(storage.fetch(f"{s3_url}/model")))) == ["a", "b"]
+
+
+def fetching(url: str) -> subprocess.Popen[str]:
+    """Another process of this node that fetches, then prints the hash of what it got."""
+    script = (
+        "import hashlib, sys; from sortase import storage; "
+        "print(hashlib.sha256(storage.fetch(sys.argv[1]).read_bytes()).hexdigest())"
+    )
+    path = os.pathsep.join([str(Path(storage.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen([sys.executable, "-c", script, url], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_fill_that_was_killed_is_never_used(faulty: FaultyS3, s3_url: str) -> None:
+    storage.write_bytes(f"{s3_url}/x", CONTENT)
+    faulty.fail("stall", times=1, where="GET /" + s3_url.removeprefix("s3://") + "/x")
+    killed = fetching(f"{s3_url}/x")
+    assert faulty.stalled.wait(30)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert entries() != []
+    assert storage.fetch(f"{s3_url}/x").read_bytes() == CONTENT
+    assert len(entries()) == 1
+
+
+def test_two_processes_share_one_whole_copy(faulty: FaultyS3, s3_url: str) -> None:
+    storage.write_bytes(f"{s3_url}/x", CONTENT)
+    faulty.fail("stall", times=1, where="GET /" + s3_url.removeprefix("s3://") + "/x")
+    both = [fetching(f"{s3_url}/x") for _ in range(2)]
+    assert faulty.stalled.wait(30)
+    deadline = time.monotonic() + 30
+    while sum("list-type" in request for request in faulty.requests) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    faulty.go_on.set()
+    found = [process.communicate(timeout=60)[0].strip() for process in both]
+    assert found == [hashlib.sha256(CONTENT).hexdigest()] * 2
+    assert faulty.gets("/x") == 2  # the one that stalled, and its repeat
+    assert len(entries()) == 1
+
+
+def test_a_cache_that_cannot_be_written(s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write_bytes(f"{s3_url}/x", b"1")
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("SORTASE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(StorageError, match=f"cannot write {tmp_path}/file/cache/"):
+        storage.fetch(f"{s3_url}/x")
+
+
+# Fingerprints
+
+
+def test_a_fingerprint_is_of_the_content(root: str) -> None:
+    folder = storage.join(root, "data")
+    storage.write_bytes(storage.join(folder, "a"), b"1")
+    storage.write_bytes(storage.join(folder, "b"), b"2")
+    first = storage.fingerprint(folder)
+    assert storage.fingerprint(folder) == first
+    storage.write_bytes(storage.join(folder, "b"), b"3")
+    changed = storage.fingerprint(folder)
+    storage.remove(storage.join(folder, "b"))
+    storage.write_bytes(storage.join(folder, "c"), b"2")
+    renamed = storage.fingerprint(folder)
+    assert len({first, changed, renamed}) == 3
+    assert storage.fingerprint(storage.join(folder, "c")) != storage.fingerprint(storage.join(folder, "a"))
+    storage.write_bytes(storage.join(folder, "b"), b"2")
+    storage.remove(storage.join(folder, "c"))
+    assert storage.fingerprint(folder) == first
+
+
+def test_a_local_fingerprint_ignores_times_and_places(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    storage.write_bytes(str(folder / "a"), b"1")
+    first = storage.fingerprint(str(folder))
+    os.utime(folder / "a", (1, 1))
+    assert storage.fingerprint(str(folder)) == first
+    shutil.copytree(folder, tmp_path / "copy")
+    assert storage.fingerprint(f"file://{tmp_path}/copy") == first
+
+
+def test_an_empty_folder_has_no_fingerprint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{tmp_path} is an empty folder"):
+        storage.fingerprint(str(tmp_path))
