@@ -1,12 +1,14 @@
 """Sequences that are (nearly) the same on two sides of a split, which make a test result look better than it is.
 
 Copies are found whatever the size of the data. Near-duplicates (Jaccard similarity of at least `SIMILAR`) are looked
-for with MinHash (Broder 1997) and locality-sensitive hashing among at most `MOST_TOKENS` tokens' worth of rows. A row
-is the set of its tokens when no token repeats in it, as in ranked genes; else of its runs of `SHINGLE` tokens.
+for among at most `MOST_TOKENS` tokens' worth of rows, by MinHash with one permutation (Li, Owen, Zhang 2012; empty bins
+take their neighbour's value: Shrivastava, Li 2014) and locality-sensitive hashing. A row is the set of its tokens when
+tokens do not repeat, as in ranked genes; else the set of its runs of `SHINGLE` tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,48 +23,54 @@ from .split import SIDES
 SIMILAR = 0.9
 SHINGLE = 5
 BANDS, WIDTH = 10, 8
-MOST_TOKENS = 16_000_000
-MOST_ROWS = 50_000
+MOST_TOKENS = 100_000_000
+MOST_ROWS = 500_000
+MOST_PAIRS = 5_000
 PARTNERS = 4
 EXAMPLES = 20
 _ENDS = 8
+_EMPTY = np.uint32(2**32 - 1)
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """Some rows' sequences, flat: ``tokens[starts[i]:starts[i] + lengths[i]]`` are those of ``rows[i]``."""
+class _Items:
+    """Some rows, flat: ``values[starts[i]:starts[i] + lengths[i]]`` are the tokens, or their runs, of ``rows[i]``."""
 
     rows: np.ndarray
-    tokens: np.ndarray
-    starts: np.ndarray
+    values: np.ndarray
     lengths: np.ndarray
 
-    def row(self, i: int) -> np.ndarray:
-        return self.tokens[self.starts[i] : self.starts[i] + self.lengths[i]]
+    @property
+    def starts(self) -> np.ndarray:
+        return np.cumsum(self.lengths) - self.lengths
+
+    def each(self) -> list[np.ndarray]:
+        return np.split(self.values, self.starts[1:])
 
 
 def audit(source: Source, sides: np.ndarray, seed: int) -> dict[str, Any]:
     """Copies and near-duplicates across sides. ``sides[row]`` is a place in `SIDES`.
 
     ``crossing`` counts rows of later sides (validation, test) that resemble a row of an earlier one; ``examples`` are
-    [row, row, similarity].
+    [row, row, similarity]. ``unverified`` rows have a partner that looked similar, but there were too many to compare.
     """
     keys, lengths = _keys(source)
     copies = _copies(source, keys, lengths, sides)
-    sample = _read(source, _chosen(lengths, seed))
-    repeats = any(len(np.unique(sample.row(i))) < sample.lengths[i] for i in range(min(200, len(sample.rows))))
-    items = _shingles(sample) if repeats else sample
-    near = _near(items, sides[sample.rows])
+    chosen = _chosen(lengths, seed)
+    runs = _repeats(source, chosen)
+    likely = chosen[_likely(_signatures(source, chosen, runs), sides[chosen])]
+    likely = likely[~np.isin(likely[:, 1], [b for _, b in copies])]
     found = dict.fromkeys(copies, 1.0)
-    found.update({pair: similarity for pair, similarity in near.items() if pair not in found})
+    found.update(_verified(source, likely[:MOST_PAIRS], runs))
     examples = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:EXAMPLES]
     return {
-        "checked": len(sample.rows),
+        "checked": len(chosen),
         "rows": rows_of(source),
-        "measure": f"runs of {SHINGLE} tokens" if repeats else "sets of tokens",
+        "measure": f"runs of {SHINGLE} tokens" if runs else "sets of tokens",
         "similarity": SIMILAR,
         "copies": len({b for _, b in copies}),
         "crossing": len({b for _, b in found}),
+        "unverified": len(likely[MOST_PAIRS:]),
         "examples": [[a, b, round(similarity, 4)] for (a, b), similarity in examples],
     }
 
@@ -111,8 +119,8 @@ def _hashes(source: Source, rows: np.ndarray) -> np.ndarray:
     """A hash of all tokens and their order, of these (ascending) rows."""
     parts = [np.empty(0, np.uint64)]
     for part in _parts(source, rows):
-        place = np.arange(len(part.tokens)) - np.repeat(part.starts, part.lengths)
-        mixed = splitmix64(part.tokens.astype(np.uint64) ^ (splitmix64(place)))
+        place = np.arange(len(part.values)) - np.repeat(part.starts, part.lengths)
+        mixed = splitmix64(part.values.astype(np.uint64) ^ (splitmix64(place)))
         parts.append(np.add.reduceat(mixed, part.starts))
     return np.concatenate(parts)
 
@@ -125,9 +133,8 @@ def _chosen(lengths: np.ndarray, seed: int) -> np.ndarray:
     return chosen[lengths[chosen] > 0]
 
 
-def _parts(source: Source, rows: np.ndarray) -> Any:
-    """These rows' sequences, batch by batch."""
-    start = 0
+def _parts(source: Source, rows: np.ndarray, runs: bool = False) -> Iterator[_Items]:
+    """These (ascending) rows' tokens or runs, batch by batch."""
     for unit in source.units:
         lower, upper = np.searchsorted(rows, [unit.start, unit.start + unit.rows])
         if lower == upper:
@@ -136,74 +143,84 @@ def _parts(source: Source, rows: np.ndarray) -> Any:
         for batch in source.read(unit, ["input_ids"]):
             lower, upper = np.searchsorted(rows, [start, start + batch.num_rows])
             if lower < upper:
-                column = batch.column("input_ids").take(pa.array(rows[lower:upper] - start))
-                lengths = lengths_of(column)
-                yield _Sample(rows[lower:upper], flat_tokens(column), np.cumsum(lengths) - lengths, lengths)
+                column = batch.column("input_ids")
+                column = column if upper - lower == len(column) else column.take(pa.array(rows[lower:upper] - start))
+                items = _Items(rows[lower:upper], flat_tokens(column), lengths_of(column))
+                yield _runs(items) if runs else items
             start += batch.num_rows
 
 
-def _read(source: Source, rows: np.ndarray) -> _Sample:
-    parts = list(_parts(source, rows))
-    lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
-    tokens = np.concatenate([np.empty(0, np.int64), *(part.tokens.astype(np.int64) for part in parts)])
-    return _Sample(rows, tokens, np.cumsum(lengths) - lengths, lengths)
+def _repeats(source: Source, rows: np.ndarray, most: int = 200) -> bool:
+    """Whether tokens repeat within rows, in most of the first ones: then their order tells rows apart."""
+    repeated = [
+        len(np.unique(values)) < 0.98 * len(values) for part in _parts(source, rows[:most]) for values in part.each()
+    ]
+    return sum(repeated) > len(repeated) / 2
 
 
-def _shingles(sample: _Sample) -> _Sample:
-    """Every run of `SHINGLE` tokens as one number; rows shorter than that are one shingle."""
-    tokens = sample.tokens.astype(np.uint64)
-    mixed = splitmix64(tokens)
+def _runs(items: _Items) -> _Items:
+    """Every run of `SHINGLE` tokens as one number (a polynomial in their hashes); shorter rows are one run."""
+    mixed = splitmix64(items.values.astype(np.uint64))
+    runs = mixed.copy()
     for step in range(1, SHINGLE):
-        mixed[: len(tokens) - step] = splitmix64(mixed[: len(tokens) - step] ^ tokens[step:])
-    lengths = np.maximum(1, sample.lengths - SHINGLE + 1)
-    place = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    flat = mixed[np.repeat(sample.starts, lengths) + place]
-    return _Sample(sample.rows, flat.view(np.int64), np.cumsum(lengths) - lengths, lengths)
+        runs[:-step] = runs[:-step] * np.uint64(0x9E3779B97F4A7C15) + mixed[step:]
+    lengths = np.maximum(1, items.lengths - SHINGLE + 1)
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return _Items(items.rows, runs[np.repeat(items.starts, lengths) + within], lengths)
 
 
-def _signatures(items: _Sample) -> np.ndarray:
-    """MinHash ``[rows, BANDS * WIDTH]``, uint32."""
-    lowest, highest = items.tokens.min(), items.tokens.max()
-    if lowest >= 0 and highest < len(items.tokens):
-        values, inverse = np.arange(highest + 1), items.tokens
-    else:
-        values, inverse = np.unique(items.tokens, return_inverse=True)
-    base = splitmix64(values.view(np.uint64))
-    found = np.empty((len(items.rows), BANDS * WIDTH), dtype=np.uint32)
-    for i in range(BANDS * WIDTH):
-        hashed = (splitmix64(base + np.uint64(i)) >> np.uint64(32)).astype(np.uint32)
-        found[:, i] = np.minimum.reduceat(hashed[inverse], items.starts)
-    return found
+def _signatures(source: Source, rows: np.ndarray, runs: bool) -> np.ndarray:
+    """MinHash ``[rows, BANDS * WIDTH]``, uint32: of each bin of hashes the smallest that the row has."""
+    bins = BANDS * WIDTH
+    found = np.full((len(rows), bins), _EMPTY, dtype=np.uint32)
+    first = 0
+    for part in _parts(source, rows, runs):
+        mine = found[first : first + len(part.rows)].reshape(-1)
+        hashed = splitmix64(part.values)
+        cell = np.repeat(np.arange(len(part.rows)) * bins, part.lengths)
+        cell += ((hashed >> np.uint64(32)) % np.uint64(bins)).astype(np.int64)
+        np.minimum.at(mine, cell, hashed.astype(np.uint32))
+        first += len(part.rows)
+    return _densified(found)
 
 
-def _near(items: _Sample, sides: np.ndarray) -> dict[tuple[int, int], float]:
-    """Pairs across sides that are similar enough, with their similarity; a row meets few rows of each band."""
-    if len(items.rows) < 2:
-        return {}
-    signatures = _signatures(items)
+def _densified(signatures: np.ndarray) -> np.ndarray:
+    """Empty bins take the next filled one's value, changed by the distance so that only like gaps agree."""
+    full = signatures.copy()
+    for distance in range(1, signatures.shape[1]):
+        empty = full == _EMPTY
+        if not empty.any():
+            break
+        shifted = np.roll(signatures, -distance, axis=1)
+        take = empty & (shifted != _EMPTY)
+        full[take] = shifted[take] // 2 + np.uint32(distance)
+    return full
+
+
+def _likely(signatures: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Places ``[pairs, 2]`` (earlier side, later side): the partner that each row most probably resembles."""
     pairs = [np.empty((0, 2), np.int64)]
     for band in range(BANDS):
-        key = np.zeros(len(items.rows), dtype=np.uint64)
+        key = np.zeros(len(signatures), dtype=np.uint64)
         for i in range(WIDTH):
             key = splitmix64(key ^ signatures[:, band * WIDTH + i])
         pairs += _pairs(key, sides)
     candidates = np.unique(np.concatenate(pairs), axis=0)
-    likely = candidates[_agreement(signatures, candidates) >= SIMILAR - 0.1]
-    found = {}
-    for a, b in likely.tolist():
-        similarity = _jaccard(items.row(a), items.row(b))
-        if similarity >= SIMILAR:
-            found[int(items.rows[a]), int(items.rows[b])] = similarity
-    return found
+    agreement = _agreement(signatures, candidates)
+    candidates, agreement = candidates[agreement >= SIMILAR - 0.1], agreement[agreement >= SIMILAR - 0.1]
+    order = np.lexsort((-agreement, candidates[:, 1]))
+    best = np.unique(candidates[order, 1], return_index=True)[1]
+    return candidates[order][best][np.argsort(-agreement[order][best], kind="stable")]
 
 
 def _agreement(signatures: np.ndarray, pairs: np.ndarray, step: int = 100_000) -> np.ndarray:
+    """Fraction of bins in which the rows of a pair agree, an estimate of their similarity."""
     parts = [pairs[i : i + step] for i in range(0, len(pairs), step)]
     return np.concatenate([np.empty(0), *((signatures[p[:, 0]] == signatures[p[:, 1]]).mean(axis=1) for p in parts)])
 
 
 def _pairs(key: np.ndarray, sides: np.ndarray) -> list[np.ndarray]:
-    """(row of an earlier side, row of a later side) that share a bucket; at most `PARTNERS` for a later row."""
+    """(place on an earlier side, place on a later side) with the same key; at most `PARTNERS` for a later one."""
     found = []
     for early in range(len(SIDES) - 1):
         targets = np.flatnonzero(sides == early)
@@ -218,6 +235,27 @@ def _pairs(key: np.ndarray, sides: np.ndarray) -> list[np.ndarray]:
     return found
 
 
+def _verified(source: Source, pairs: np.ndarray, runs: bool, step: int = 1000) -> dict[tuple[int, int], float]:
+    """Similarity of the pairs of rows that are similar enough; ``pairs`` begin with the likeliest."""
+    found = {}
+    for some in (pairs[i : i + step] for i in range(0, len(pairs), step)):
+        items: dict[int, np.ndarray] = {}
+        for part in _parts(source, np.unique(some), runs):
+            items.update(zip(part.rows.tolist(), map(_set, part.each()), strict=True))
+        for a, b in some.tolist():
+            similarity = _jaccard(items[a], items[b])
+            if similarity >= SIMILAR:
+                found[a, b] = similarity
+    return found
+
+
+def _set(values: np.ndarray) -> np.ndarray:
+    """Distinct values in ascending order."""
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+
+
 def _jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    common = len(np.intersect1d(a, b))
-    return common / (len(np.unique(a)) + len(np.unique(b)) - common)
+    """Of two non-empty sets in ascending order."""
+    common = int((b[np.searchsorted(b, a).clip(max=len(b) - 1)] == a).sum())
+    return common / (len(a) + len(b) - common)
