@@ -40,8 +40,13 @@ def rebatched(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iter
         if sum(part.num_rows for part in waiting) >= rows:
             joined = pa.concat_batches(waiting)
             whole = joined.num_rows - joined.num_rows % rows
-            yield from (joined.slice(start, rows) for start in range(0, whole, rows))
+            yield from (_fresh(joined, start, rows) for start in range(0, whole, rows))
             waiting = [joined.slice(whole)]
     rest = pa.concat_batches(waiting) if waiting else None
     if rest is not None and rest.num_rows:
-        yield rest
+        yield _fresh(rest, 0, rest.num_rows)
+
+
+def _fresh(batch: pa.RecordBatch, start: int, rows: int) -> pa.RecordBatch:
+    """A copy: a slice's bitmaps of missing values hold bits of their neighbours, which would be written."""
+    return batch.take(pa.array(np.arange(start, start + rows)))
