@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+CLIENTS: dict[str, dict[str, Any]] = {}  # what s3fs keeps, by address; s3fs itself does not see addresses change
 
 
 def forget_filesystems() -> None:
-    """Make the next S3 request read its endpoint anew; s3fs keeps clients by their options, not by the environment."""
+    """Make the next S3 request read its endpoint anew."""
     if "s3fs" in sys.modules:
         sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
 
@@ -67,15 +68,15 @@ def s3_url(s3_client: Any) -> str:
 
 
 @pytest.fixture
-def s3_through(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Sends this test's S3 requests to another address."""
+def s3_through(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sends this test's S3 requests to another address, with clients of its own."""
+    from s3fs import S3FileSystem
 
     def send(address: str) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        forget_filesystems()
+        monkeypatch.setattr(S3FileSystem, "_cache", CLIENTS.setdefault(address, {}))
 
-    yield send
-    forget_filesystems()
+    return send
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -50,6 +50,11 @@ class FaultyS3(ThreadingHTTPServer):
         self.requests.clear()
         self._fault, self._left, self._where = fault, times, where
 
+    def heal(self) -> None:
+        self.fail("", times=0)
+        self.stalled.clear()
+        self.go_on.clear()
+
     def fault_of(self, request: str) -> str:
         with self._turn:
             self.requests.append(request)
@@ -118,19 +123,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
 
-@pytest.fixture
-def faulty(s3_server: str, s3_through: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+@pytest.fixture(scope="module")
+def faulty_server(s3_server: str) -> Iterator[FaultyS3]:
     server = FaultyS3(s3_server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    s3_through(server.address)
-    monkeypatch.setattr(_retry, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     yield server
-    server.go_on.set()
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def faulty(
+    faulty_server: FaultyS3, s3_through: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultyS3]:
+    """Between this test and S3; it spoils nothing until it is told to, and nobody waits long to ask again."""
+    monkeypatch.setattr(_retry, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    s3_through(faulty_server.address)
+    faulty_server.heal()
+    yield faulty_server
+    faulty_server.go_on.set()
 
 
 def through_input(url: str) -> bytes:
@@ -235,7 +249,7 @@ def test_a_service_that_stays_busy(faulty: FaultyS3, s3_url: str) -> None:
         storage.write_bytes(f"{s3_url}/x", CONTENT)
     assert caught.value.exit_code == 3
     assert len(faulty.requests) >= _retry.ATTEMPTS
-    faulty.fail("", times=0)
+    faulty.heal()
     assert storage.read_bytes(f"{s3_url}/x") == b"old"
 
 
@@ -269,7 +283,7 @@ def test_a_refusal_is_final(operation: str, faulty: FaultyS3, s3_url: str, tmp_p
 
 @pytest.mark.parametrize("operation", ["read_bytes", "open_input", "write_bytes", "upload", "fetch"])
 def test_a_bucket_that_does_not_exist(operation: str, faulty: FaultyS3, tmp_path: Path) -> None:
-    faulty.fail("", times=0)
+    faulty.heal()
     with pytest.raises(MissingInputError, match=r"s3://no-such-bucket/x.* exist"):
         OPERATIONS[operation][0]("s3://no-such-bucket/x", tmp_path)
     assert len(faulty.requests) == len(set(faulty.requests)) <= 4
@@ -310,7 +324,7 @@ def test_a_local_file_is_its_own_copy(tmp_path: Path) -> None:
 def test_fetch_copies_once(faulty: FaultyS3, s3_url: str) -> None:
     storage.write_bytes(f"{s3_url}/model/a", CONTENT)
     storage.write_bytes(f"{s3_url}/model/deep/b", b"2")
-    faulty.fail("", times=0)
+    faulty.heal()
     first = storage.fetch(f"{s3_url}/model")
     again = storage.fetch(f"{s3_url}/model/")
     assert first == again and first.name == "model"
@@ -345,7 +359,7 @@ def test_a_fill_that_fails_leaves_nothing(faulty: FaultyS3, s3_url: str, monkeyp
     with pytest.raises(StorageError):
         storage.fetch(f"{s3_url}/model")
     assert entries() == []
-    faulty.fail("", times=0)
+    faulty.heal()
     assert sorted(storage.list_files(str(storage.fetch(f"{s3_url}/model")))) == ["a", "b"]
 
 
