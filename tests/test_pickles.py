@@ -132,6 +132,17 @@ def test_numpy_never_takes_bytes_for_objects(payload: Call) -> None:
         pickles.loads(pickle.dumps(payload), "genes.pkl")
 
 
+def test_a_dtype_is_not_changed_after_its_array_is_filled() -> None:
+    """Bytes that went into an array as bytes would be objects afterwards."""
+    dtype = b"cnumpy\ndtype\n(X\x02\x00\x00\x00V8\x89\x88tRq\x00"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"
+    filled = array + b"(K\x01(K\x01th\x00\x89C\x08" + POINTERS_AS_BYTES + b"tb"
+    assert pickles.loads(b"\x80\x03(" + dtype + filled + b"t.", "genes.pkl")[1].tolist() == [POINTERS_AS_BYTES]
+    changed = b"h\x00" + pickle.dumps(OBJECT_FIELD, protocol=2)[2:-1] + b"b"
+    with pytest.raises(UnsafePickleError, match="into a structure"):
+        pickles.loads(b"\x80\x03(" + dtype + filled + changed + b"t.", "genes.pkl")
+
+
 def test_classes_are_not_changed() -> None:
     """A state set on a class itself would change it for the whole process."""
     update = collections.Counter.update

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ._retry import words
-from .errors import SortaseError, StorageError
+from .errors import StorageError
 
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 _PARTIAL = ".partial"
@@ -48,7 +48,7 @@ def naming_faults(what: str, path: Path, errnos: frozenset[int] | None = None) -
     try:
         yield
     except OSError as error:
-        if isinstance(error, SortaseError) or (errnos is not None and error.errno not in errnos):
+        if errnos is not None and error.errno not in errnos:
             raise
         free = f" ({_free_bytes(path):,} bytes free)" if what == "write" else ""
         raise StorageError(f"cannot {what} {path}: {words(error)}{free}") from error
