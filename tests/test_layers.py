@@ -18,16 +18,16 @@ LAYERS = [
     {"classifier"},
     {"report", "pipeline"},
     {"model", "data"},
-    {"storage", "pickles", "progress", "_retry", "_cache"},
+    {"storage", "pickles", "progress", "_retry", "_local"},
     {"config"},
     {"errors"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 DOORS = {
-    "fsspec": {"storage", "_retry", "_cache"},
-    "s3fs": {"storage", "_retry", "_cache"},
-    "botocore": {"storage", "_retry", "_cache"},
+    "fsspec": {"storage", "_retry", "_local"},
+    "s3fs": {"storage", "_retry", "_local"},
+    "botocore": {"storage", "_retry", "_local"},
     "matplotlib": {"report"},
     "pickle": {"pickles"},
     "ray": {"cluster"},
