@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,3 +35,25 @@ def resampled(n: int, seed: int = 0, limit: int = 2048) -> tuple[list[np.ndarray
     cells, size = ranked_cells(limit)
     rng = np.random.default_rng(seed)
     return [cells[i] for i in rng.integers(0, len(cells), n)], size
+
+
+class Pad:
+    """All of a tokenizer that the collators need."""
+
+    pad_token_id = 0
+
+
+def architecture(vocabulary: int, layers: int, hidden: int) -> dict[str, Any]:
+    """Geneformer's shape: 6 layers of 256, 4 heads, dropout 0.02."""
+    return {
+        "model_type": "bert",
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 2 * hidden,
+        "max_position_embeddings": 2048,
+        "hidden_dropout_prob": 0.02,
+        "attention_probs_dropout_prob": 0.02,
+        "pad_token_id": 0,
+    }

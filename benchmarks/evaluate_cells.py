@@ -18,7 +18,7 @@ import tracemalloc
 
 import numpy as np
 import torch
-from cells import resampled
+from cells import Pad, architecture, resampled
 from datasets import Dataset
 from sklearn.metrics import f1_score
 from transformers import Trainer, TrainingArguments
@@ -34,21 +34,8 @@ from sortase.model.task import TASKS
 CLASSES = {f"class {i}": i for i in range(10)}
 
 
-class Pad:
-    pad_token_id = 0
-
-
 def trained(vocabulary: int, layers: int, hidden: int) -> Trained:
-    settings = {
-        "model_type": "bert",
-        "vocab_size": vocabulary,
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "intermediate_size": 2 * hidden,
-        "max_position_embeddings": 2048,
-        "pad_token_id": 0,
-    }
+    settings = architecture(vocabulary, layers, hidden)
     model = build_model(TASKS["sequence"], CLASSES, None, load_config(None, settings), 0).eval()
     return Trained(model, None, TASKS["sequence"], CLASSES, 2048, 0)
 

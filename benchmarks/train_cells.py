@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import resampled
+from cells import Pad, architecture, resampled
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
@@ -34,26 +34,6 @@ from sortase.pipeline.train import TrainJob, train
 
 CLASSES = {"a": 0, "b": 1}
 BATCH = 4
-
-
-class Pad:
-    pad_token_id = 0
-
-
-def architecture(vocabulary: int, layers: int, hidden: int) -> dict[str, Any]:
-    """Geneformer's shape: 6 layers of 256, 4 heads, dropout 0.02."""
-    return {
-        "model_type": "bert",
-        "vocab_size": vocabulary,
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "intermediate_size": 2 * hidden,
-        "max_position_embeddings": 2048,
-        "hidden_dropout_prob": 0.02,
-        "attention_probs_dropout_prob": 0.02,
-        "pad_token_id": 0,
-    }
 
 
 def stock(data: Dataset, config: dict[str, Any], padding: str, sampling: str = "random") -> float:
