@@ -65,6 +65,7 @@ def test_the_bytes_do_not_depend_on_chunks(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("sortase.data.counts.CHUNK_VALUES", 4000 if chunk == 250 else 10**9)
     monkeypatch.setattr("sortase.pipeline.tokenize.MEDIAN_CELLS", 50 * chunk)
     monkeypatch.setattr("sortase.data.medians.BLOCK_VALUES", 100 * chunk)
+    monkeypatch.setattr("sortase.data.medians.PART_VALUES", 30 * chunk)
     run(source, tmp_path / "cut", chunk_cells=chunk)
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
@@ -249,6 +250,7 @@ def test_ranking_orders_any_positive_numbers() -> None:
 
 def test_medians_of_many_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sortase.data.medians.BLOCK_VALUES", 50)
+    monkeypatch.setattr("sortase.data.medians.PART_VALUES", 150)
     rng = np.random.default_rng(0)
     slots, values = rng.integers(0, 9, 1000).astype(np.int32), rng.random(1000).astype(np.float32)
     medians = Medians(10, tmp_path)

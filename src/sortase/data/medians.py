@@ -14,44 +14,53 @@ from .count_spill import map_array, write_array
 from .genes import stripped
 
 BLOCK_VALUES = 16_000_000
+PART_VALUES = 4_000_000
 
 
 class Medians:
-    """Collects values chunk by chunk and gives exact medians (of values rounded to float32, 6e-8).
+    """Collects values part by part and gives exact medians (of values rounded to float32, 6e-8).
 
-    Values go to a temporary file, 4 bytes each, grouped by gene within a chunk; at the end blocks of genes are
-    gathered from all chunks and sorted. Memory is bounded by the larger of a block (128 MB) and one gene's values.
+    Values go to a temporary file, 4 bytes each, grouped by gene within each part of some million; at the end blocks of
+    genes are gathered from all parts and sorted. Memory is bounded by the larger of a block (128 MB) and the values of
+    one gene.
     """
 
     def __init__(self, genes: int, folder: Path):
-        self._genes = genes
-        self._file = folder / "normalised"
-        self._file.touch()
-        self._starts: list[np.ndarray] = []
-        self._length = 0
+        self._values, self._starts = folder / "values", folder / "starts"
+        self._values.touch()
+        self._starts.touch()
+        self._counts = np.zeros(genes, np.int64)
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, slots: np.ndarray, values: np.ndarray) -> None:
         """Positive values and the gene of each."""
+        self._waiting.append((slots, values.astype(np.float32)))
+        if sum(len(part) for part, _ in self._waiting) >= PART_VALUES:
+            self._flush()
+
+    def _flush(self) -> None:
         from scipy.sparse import csr_matrix
 
-        row = csr_matrix((values.astype(np.float32), slots, [0, len(slots)]), (1, max(1, self._genes)))
-        grouped = row.tocsc()
-        write_array(self._file, grouped.data)
-        self._starts.append(grouped.indptr.astype(np.int64) + self._length)
-        self._length += len(slots)
+        slots, values = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting = []
+        grouped = csr_matrix((values, slots, [0, len(slots)]), (1, max(1, len(self._counts)))).tocsc()
+        write_array(self._values, grouped.data)
+        write_array(self._starts, grouped.indptr + self._counts.sum())
+        self._counts += np.diff(grouped.indptr)
 
     def result(self) -> np.ndarray:
         """float64[genes]; 0 for a gene without values."""
-        medians = np.zeros(self._genes)
-        if not self._starts or not self._genes:
-            return medians
-        values, starts = map_array(self._file, np.float32), np.stack(self._starts)
-        counts = np.diff(starts, axis=1).sum(axis=0)
-        for first, last in self._blocks(counts):
-            medians[first:last] = _middle(self._gather(values, starts, first, last), counts[first:last])
+        if self._waiting:
+            self._flush()
+        genes = len(self._counts)
+        medians = np.zeros(genes)
+        starts = map_array(self._starts, np.int64).reshape(-1, genes + 1)
+        for first, last in self._blocks(self._counts):
+            medians[first:last] = _middle(self._gather(starts, first, last), self._counts[first:last])
         return medians
 
-    def _blocks(self, counts: np.ndarray) -> Iterator[tuple[int, int]]:
+    @staticmethod
+    def _blocks(counts: np.ndarray) -> Iterator[tuple[int, int]]:
         ends = np.cumsum(counts)
         first = 0
         while first < len(counts):
@@ -60,16 +69,17 @@ class Medians:
             yield first, last
             first = last
 
-    @staticmethod
-    def _gather(values: np.ndarray, starts: np.ndarray, first: int, last: int) -> np.ndarray:
+    def _gather(self, starts: np.ndarray, first: int, last: int) -> np.ndarray:
         """Values of genes ``first`` to ``last``, sorted by gene and value: bits of positive floats ascend with them."""
-        keys = np.empty(int((starts[:, last] - starts[:, first]).sum()), np.uint64)
+        keys = np.empty(int(self._counts[first:last].sum()), np.uint64)
         filled = 0
-        for bounds in starts[:, first : last + 1]:
-            part = np.asarray(values[bounds[0] : bounds[-1]])
-            genes = np.repeat(np.arange(last - first, dtype=np.uint64), np.diff(bounds))
-            keys[filled : filled + len(part)] = (genes << np.uint64(32)) | part.view(np.uint32)
-            filled += len(part)
+        with self._values.open("rb") as file:
+            for bounds in starts[:, first : last + 1]:
+                file.seek(4 * int(bounds[0]))
+                part = np.fromfile(file, np.uint32, int(bounds[-1] - bounds[0]))
+                genes = np.repeat(np.arange(last - first, dtype=np.uint64), np.diff(bounds))
+                keys[filled : filled + len(part)] = (genes << np.uint64(32)) | part
+                filled += len(part)
         keys.sort()
         return keys.astype(np.uint32).view(np.float32)
 

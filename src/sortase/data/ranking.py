@@ -45,8 +45,10 @@ def expressed(chunk: Chunk, values: np.ndarray, genes: GeneColumns) -> Expressed
     totals = np.bincount(cell, weights=values, minlength=cells)
     slots = genes.slot[chunk.columns]
     used = (slots >= 0) & (values > 0)
-    slots, values, cell = slots[used], values[used], cell[used]
-    indptr = np.concatenate(([0], np.cumsum(np.bincount(cell, minlength=cells))))
+    indptr = chunk.indptr
+    if not used.all():
+        slots, values = slots[used], values[used]
+        indptr = np.concatenate(([0], np.cumsum(used)))[indptr]
     found = Expressed(totals, indptr, slots, values)
     return _summed(found, len(genes.tokens)) if genes.duplicates else found
 

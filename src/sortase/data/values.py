@@ -40,13 +40,16 @@ def check_kind(counts: Counts, kind: Kind) -> None:
 def checked(chunk: Chunk, counts: Counts, kind: Kind) -> np.ndarray:
     """The chunk's counts, float64[n]: finite and not negative, out of their logarithm, nearly whole ones made whole."""
     values = chunk.values.astype(np.float64)
-    _refuse(~(values >= 0) | np.isinf(values), values, chunk, counts)
+    if not (values.min(initial=0) >= 0 and values.max(initial=0) < np.inf):
+        _refuse(~(values >= 0) | np.isinf(values), values, chunk, counts)
     if kind == "log1p":
         with np.errstate(over="ignore"):
             values = np.expm1(values)
         _refuse(np.isinf(values), chunk.values, chunk, counts)
         return values
     whole = np.rint(values)
+    if np.array_equal(whole, values):
+        return values
     return np.where(np.abs(values - whole) < WHOLE, whole, values)
 
 
