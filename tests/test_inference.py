@@ -1,0 +1,128 @@
+"""Streamed predictions: row order, every row once, and the public functions over saved models."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from makers import CLASSES, architecture, dataset
+from sortase import predict_from_checkpoint
+from sortase.config.evaluate import EvaluateSpec, PredictSpec
+from sortase.data.sequences import Sequences
+from sortase.errors import InputError
+from sortase.model import inference
+from sortase.model.load import Trained, build_model, load_config, load_trained
+from sortase.model.task import TASKS
+from sortase.pipeline.evaluate import EvaluateJob, evaluate, flat
+from sortase.pipeline.predict import predict
+from sortase.pipeline.train import save
+
+KINDS = ["sequence", "token"]
+
+
+def trained(kind: str, max_length: int = 64) -> Trained:
+    model = build_model(TASKS[kind], CLASSES, None, load_config(None, architecture()), 1).eval()
+    return Trained(model, None, TASKS[kind], CLASSES, max_length, 0)
+
+
+def one_by_one(model: Trained, sequences: Sequences) -> np.ndarray:
+    """Logits of each unit, a row at a time and without padding."""
+    parts = []
+    for i in range(len(sequences)):
+        ids = torch.from_numpy(sequences.tokens_of(i)[: model.max_length].astype(np.int64))[None]
+        with torch.inference_mode():
+            logits = model.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        parts.append(logits.reshape(-1, logits.shape[-1]).numpy())
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch_size", [1, 7, 500])
+def test_windows_and_batches_change_nothing(kind: str, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "WINDOW_ROWS", 17)
+    model, sequences = trained(kind), Sequences.open(dataset(kind, 53), TASKS[kind].label_column)
+    found = list(inference.stream(model, sequences, batch_size=batch_size))
+    assert len(found) > 1
+    np.testing.assert_allclose(
+        np.concatenate([f.logits for f in found]), one_by_one(model, sequences), atol=1e-5, rtol=1e-4
+    )
+    rows = np.concatenate([f.rows for f in found])
+    assert np.array_equal(rows, np.repeat(np.arange(53), TASKS[kind].unit_counts(sequences.lengths)))
+
+
+def test_tokens_carry_their_place_id_and_label() -> None:
+    model, sequences = trained("token", max_length=9), Sequences.open(dataset("token", 20), "labels")
+    (found,) = inference.stream(model, sequences, batch_size=4)
+    for row in range(20):
+        mine = found.rows == row
+        assert found.tokens[mine].tolist() == sequences.tokens_of(row)[:9].tolist()
+        assert found.labels[mine].tolist() == sequences.labels_of(row)[:9].tolist()
+        assert found.positions[mine].tolist() == list(range(mine.sum()))
+
+
+def test_views_keep_the_rows_of_the_dataset() -> None:
+    sequences = Sequences.open(dataset(n=30), "label")
+    (found,) = inference.stream(trained("sequence"), sequences.view(np.array([4, 9, 20])), batch_size=2)
+    assert found.rows.tolist() == [4, 9, 20]
+    assert found.labels.tolist() == [int(sequences.labels_of(i)[0]) for i in (4, 9, 20)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_from_a_saved_model(kind: str, tmp_path: Path) -> None:
+    model, data = trained(kind), dataset(kind, 33)
+    save(model, str(tmp_path / "model"))
+    data.save_to_disk(str(tmp_path / "data"))
+    ids, logits = predict_from_checkpoint(str(tmp_path / "model"), str(tmp_path / "data"), kind, 8, return_logits=True)
+    expected = one_by_one(model, Sequences.open(data))
+    np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-4)
+    assert ids == expected.argmax(1).tolist()
+
+
+def test_model_of_the_other_kind_is_refused(tmp_path: Path) -> None:
+    save(trained("token"), str(tmp_path / "model"))
+    with pytest.raises(InputError, match="is a token classifier, not a sequence classifier"):
+        load_trained(str(tmp_path / "model"), TASKS["sequence"])
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    save(trained("token"), str(tmp_path / "model"))
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(InputError, match="could run code"):
+        load_trained(str(tmp_path / "model"))
+
+
+def test_predict_carries_columns_and_ranks_classes(tmp_path: Path) -> None:
+    donors = [f"d{i}" for i in range(40)]
+    dataset(n=40, donor=donors).save_to_disk(str(tmp_path / "data"))
+    settings = PredictSpec(dataset=str(tmp_path / "data"), columns=["donor"], top_k=3)
+    counts = predict(trained("sequence"), settings, str(tmp_path / "p.parquet"))
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert sum(counts.values()) == table.num_rows == 40
+    assert table.column("donor").to_pylist() == donors
+    ranked = np.column_stack([table.column(n).to_numpy() for n in ("probability", "probability_2", "probability_3")])
+    assert (np.diff(ranked, axis=1) <= 0).all()
+    np.testing.assert_allclose(ranked.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluation_counts_every_labelled_unit_once(kind: str, tmp_path: Path) -> None:
+    sequences = Sequences.open(dataset(kind, 50), TASKS[kind].label_column)
+    job = EvaluateJob(
+        trained=trained(kind),
+        test=sequences.view(np.arange(37)),
+        train=sequences.view(np.arange(37, 50)),
+        split_unit="row",
+        settings=EvaluateSpec(batch_size=16, bootstrap=40),
+        precision="fp32",
+        seed=0,
+    )
+    found = evaluate(job, str(tmp_path), lambda text: None)
+    labelled = sum(int((sequences.labels_of(i) >= 0).sum()) for i in range(37))
+    assert found["units"] == np.sum(found["confusion_matrix"]) == labelled
+    assert pq.read_table(tmp_path / "predictions.parquet").num_rows == labelled
+    assert found["baseline"]["verdict"].startswith("The transformer")
+    assert flat(found)["eval_accuracy"] == found["metrics"]["accuracy"]
+    low, high = found["intervals"]["accuracy"]
+    assert low <= found["metrics"]["accuracy"] <= high
