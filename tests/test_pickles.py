@@ -103,6 +103,7 @@ def test_a_name_outside_the_table_is_refused(module: str, name: str) -> None:
 
 
 POINTERS_AS_BYTES = np.zeros(1, np.int64).tobytes()
+FROM_BUFFER = np.arange(2).__reduce_ex__(5)[0]
 OBJECT_FIELD = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
 
 
@@ -124,7 +125,8 @@ OBJECT_FIELD = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
             Call(np.zeros(0).__reduce__()[0], dict, (0,), b"b"),
             id="_reconstruct of another class",
         ),
-        pytest.param(Call(np.arange(2).__reduce_ex__(5)[0], POINTERS_AS_BYTES, np.dtype("O"), (1,), "C"), id="buffer"),
+        pytest.param(Call(FROM_BUFFER, POINTERS_AS_BYTES, np.dtype("O"), (1,), "C"), id="buffer"),
+        pytest.param(array_of(Call(np.dtype, "V0"), b"", 10**12), id="elements without a size"),
     ],
 )
 def test_numpy_never_takes_bytes_for_objects(payload: Call) -> None:
@@ -141,6 +143,63 @@ def test_a_dtype_is_not_changed_after_its_array_is_filled() -> None:
     changed = b"h\x00" + pickle.dumps(OBJECT_FIELD, protocol=2)[2:-1] + b"b"
     with pytest.raises(UnsafePickleError, match="into a structure"):
         pickles.loads(b"\x80\x03(" + dtype + filled + changed + b"t.", "genes.pkl")
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        pytest.param([1], 100_000, id="fewer objects than the shape says"),
+        pytest.param([1, 2], 1, id="more"),
+        pytest.param([], -1, id="a negative length"),
+        pytest.param([1], 1.0, id="a length that is no integer"),
+    ],
+)
+def test_a_list_has_the_length_of_its_array(content: list[int], count: Any) -> None:
+    """NumPy itself reads on behind the end of a shorter list."""
+    with pytest.raises(InputError, match="is not a readable pickle: ValueError"):
+        pickles.loads(pickle.dumps(array_of(np.dtype("O"), content, count)), "genes.pkl")
+
+
+def test_an_array_is_no_view_of_another() -> None:
+    """Giving the other a new state would free the memory below the view."""
+    owner = array_of(np.dtype("f8"), bytes(16_000), 2000)
+    with pytest.raises(UnsafePickleError, match="from ndarray"):
+        pickles.loads(pickle.dumps(Call(FROM_BUFFER, owner, np.dtype("f8"), (2000,), "C")), "genes.pkl")
+
+
+def nested_tuples(content: bytes, count: int) -> bytes:
+    """A dictionary whose key is ``()`` wrapped ``count`` times."""
+    return b"\x80\x04})" + content * count + b"K\x01s."
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(nested_tuples(pickle.TUPLE1, 1_000_000), id="a key deeper than the stack"),
+        pytest.param(nested_tuples(pickle.DUP + pickle.TUPLE2, 60), id="a key that takes for ever to hash"),
+        pytest.param(pickle.dumps(Call(bytes, 10**12)), id="a tebibyte"),
+        pytest.param(pickle.dumps(Call(bytearray, np.int64(10**12))), id="a tebibyte by another integer"),
+        pytest.param(pickle.dumps(Call(list, "ab")), id="a copy"),
+        pytest.param(pickle.dumps(Call(str, [1])), id="a text of a value"),
+        pytest.param(b"\x80\x04cbuiltins\ntuple\n](K\x01e\x85\x81.", id="a class made without a call"),
+    ],
+)
+def test_what_would_exhaust_the_machine_is_refused(payload: bytes) -> None:
+    with pytest.raises(UnsafePickleError, match=r"genes\.pkl is refused unexecuted"):
+        pickles.loads(payload, "genes.pkl")
+
+
+def test_messages_stay_short() -> None:
+    """The text of three lists in three lists, twenty times over, would not fit into memory."""
+    layers = b"".join(b"q%c0](h%ch%ch%ce" % (i, i, i, i) for i in range(20))
+    with pytest.raises(UnsafePickleError) as caught:
+        pickles.loads(b"\x80\x04]" + layers + b"}b.", "genes.pkl")
+    assert len(str(caught.value)) < 300
+
+
+def test_tuples_in_tuples_are_read() -> None:
+    value = {(1, (2, ("a", (None,)))): tuple((i, (i, i)) for i in range(1000))}
+    assert pickles.loads(pickle.dumps(value), "value.pkl") == value
 
 
 def test_classes_are_not_changed() -> None:

@@ -1,14 +1,17 @@
 """Pickles are data from outside: only plain containers, text, numbers and NumPy arrays are ever built from one.
 
 Names are looked up in a table, never imported. NumPy trusts the states that a pickle gives its dtypes and arrays, down
-to raw bytes taken for Python objects, so these are checked here before NumPy sees them.
+to raw bytes taken for Python objects and lists that are shorter than their array, so these are checked here before
+NumPy sees them. Messages name types only: the text of a value can be longer than memory.
 """
 
 from __future__ import annotations
 
 import collections
 import io
+import math
 import pickle
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,28 +20,43 @@ from . import storage
 from .errors import InputError, UnsafePickleError
 
 _READ = "only plain containers, text, numbers and NumPy arrays are read"
+_DEEPEST, _LARGEST = 100, 10_000_000  # of tuples in tuples: Python hashes them recursively, without a limit
 
 
 class _Array:
     """Stands for numpy.ndarray in a pickle: named by it, never called."""
 
 
-def _plain(dtype: Any, bytes_follow: bool) -> np.dtype[Any]:
-    """A dtype of numbers, text or (when no raw bytes are to be read as it) objects, without fields."""
-    if not isinstance(dtype, np.dtype) or dtype.names or dtype.subdtype or (dtype.hasobject and bytes_follow):
-        raise UnsafePickleError(f"it fills an array of {dtype!r} from bytes; {_READ}")
-    return dtype
+def _refusal(deed: str) -> UnsafePickleError:
+    return UnsafePickleError(f"it {deed}; {_READ}")
+
+
+def _plain(dtype: Any, content: Any) -> np.dtype[Any]:
+    """A dtype of numbers or text for bytes, of objects for a list; never one with fields, or without a size."""
+    if not isinstance(dtype, np.dtype):
+        raise _refusal(f"makes an array of a {type(dtype).__name__} instead of a dtype")
+    whole = dtype.itemsize and not (dtype.names or dtype.subdtype)
+    if whole and type(content) in (bytes, bytearray, str) and not dtype.hasobject:
+        return dtype
+    if whole and type(content) is list and dtype.kind == "O":
+        return dtype
+    raise _refusal(f"fills an array of {type(dtype).__name__} from {type(content).__name__}")
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]:
     """An empty array, which the pickle fills next."""
     if kind is not _Array:
-        raise UnsafePickleError(f"it makes an array of the class {kind!r}; {_READ}")
+        raise _refusal("makes an array of another class")
     return np.empty(0, np.uint8)
 
 
+def _flat(data: Any, dtype: Any) -> np.ndarray[Any, Any]:
+    """Bytes as values. Another array's memory is refused: it may be freed under the view by setting a state."""
+    return np.frombuffer(data, _plain(dtype, data))
+
+
 def _scalar(dtype: Any, data: Any) -> Any:
-    values = np.frombuffer(data, _plain(dtype, bytes_follow=True))
+    values = _flat(data, dtype)
     if len(values) != 1:
         raise ValueError(f"{len(values)} values where one is expected")
     return values[0]
@@ -46,7 +64,7 @@ def _scalar(dtype: Any, data: Any) -> Any:
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> np.ndarray[Any, Any]:
     """Arrays in protocol 5; ``order`` K with ``axes`` is a transposed one."""
-    flat = np.frombuffer(data, _plain(dtype, bytes_follow=True))
+    flat = _flat(data, dtype)
     if axes is not None:
         return flat.reshape(shape).transpose(axes)
     return flat.reshape(shape, order=order)
@@ -55,12 +73,17 @@ def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None)
 def _encode(text: Any, encoding: Any) -> bytes:
     """How protocols 0 to 2 write bytes."""
     if encoding != "latin1":
-        raise UnsafePickleError(f"it encodes text as {encoding!r}; {_READ}")
+        raise _refusal("encodes text in another way than latin1")
     return str(text).encode("latin1")
 
 
 _BUILTINS = (dict, list, tuple, set, frozenset, int, float, complex, bool, str, bytes, bytearray)
 _COLLECTIONS = (collections.OrderedDict, collections.defaultdict, collections.Counter)
+_CALLABLE = (
+    *(set, frozenset, complex, bytes, bytearray),
+    *_COLLECTIONS,
+    *(np.dtype, _encode, _reconstruct, _scalar, _frombuffer),
+)  # the others are only named, as what a defaultdict makes: calling them builds far more than a pickle holds
 _ALLOWED: dict[tuple[str, str], Any] = {
     **{(module, kind.__name__): kind for module in ("builtins", "__builtin__") for kind in _BUILTINS},
     **{("collections", kind.__name__): kind for kind in _COLLECTIONS},
@@ -80,11 +103,15 @@ _PythonUnpickler: Any = pickle._Unpickler
 class _Unpickler(_PythonUnpickler):
     dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file)
+        self.nested: dict[int, tuple[int, int, Any]] = {}  # by id: depth and size, and the tuple, which keeps the id
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise UnsafePickleError(f"it asks for {module}.{name}; {_READ}") from None
+            raise _refusal(f"asks for {module}.{name}"[:200]) from None
 
     def load_build(self) -> None:
         """Set the state of the object below it on the stack, which may be a dtype or an array and nothing else."""
@@ -93,22 +120,70 @@ class _Unpickler(_PythonUnpickler):
         if isinstance(target, np.dtype):
             _check_dtype_state(target, state)
         elif isinstance(target, np.ndarray):
-            _version, _shape, dtype, _fortran, content = state
-            _plain(dtype, bytes_follow=not isinstance(content, list))
+            _check_array_state(state)
         else:
-            raise UnsafePickleError(f"it sets the inside of {target!r}; {_READ}")
+            raise _refusal(f"sets the inside of a {type(target).__name__}")
         super().load_build()
 
-    dispatch[pickle.BUILD[0]] = load_build
+    def load_reduce(self) -> None:
+        """Call what is below its arguments on the stack."""
+        function, arguments = self.stack[-2:]
+        if not any(function is each for each in _CALLABLE):
+            raise _refusal(f"calls {getattr(function, '__name__', 'something')}")
+        if function in (bytes, bytearray) and arguments and type(arguments[0]) not in (bytes, str):
+            raise _refusal(f"makes {function.__name__} of a {type(arguments[0]).__name__}")
+        super().load_reduce()
+
+    def load_object(self) -> None:
+        raise _refusal("makes an object of a class")
+
+    dispatch |= {pickle.BUILD[0]: load_build, pickle.REDUCE[0]: load_reduce}
+    _opcodes = (pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.OBJ, pickle.INST)
+    dispatch |= dict.fromkeys([opcode[0] for opcode in _opcodes], load_object)
+
+
+def _check_array_state(state: Any) -> None:
+    if type(state) is not tuple:
+        raise _refusal(f"gives an array a {type(state).__name__} for its state")
+    _version, shape, dtype, _fortran, content = state
+    itemsize = _plain(dtype, content).itemsize
+    width = 1 if type(content) is list else itemsize
+    if type(shape) is not tuple or not all(type(length) is int and length >= 0 for length in shape):
+        raise ValueError("the shape of an array is not of lengths")
+    if len(content) != math.prod(shape) * width:
+        raise ValueError(f"{len(content)} where an array needs {math.prod(shape) * width}")
 
 
 def _check_dtype_state(dtype: np.dtype[Any], state: Any) -> None:
     """Only the order of bytes may change; a state that contradicts its dtype makes arrays read foreign memory."""
+    if type(state) is not tuple:
+        raise _refusal(f"gives a dtype a {type(state).__name__} for its state")
     _version, order, subdtype, names, fields, size, alignment, flags = state
     told = (subdtype, names, fields, flags)
     sizes = {(-1, -1), (dtype.itemsize, dtype.alignment)}
     if order not in ("<", ">", "|", "=") or told != (None, None, None, dtype.flags) or (size, alignment) not in sizes:
-        raise UnsafePickleError(f"it changes {dtype!r} into a structure; {_READ}")
+        raise _refusal(f"changes {type(dtype).__name__} into a structure")
+
+
+def _bounded(make: Callable[[_Unpickler], None]) -> Callable[[_Unpickler], None]:
+    """An instruction that leaves a tuple on the stack, with a bound on tuples in tuples."""
+
+    def bounded(self: _Unpickler) -> None:
+        make(self)
+        made = self.stack[-1]
+        inner = [self.nested.get(id(item), (1, len(item), item)) for item in made if type(item) is tuple]
+        if not inner:
+            return
+        depth, size = 1 + max(each[0] for each in inner), len(made) + sum(each[1] for each in inner)
+        if depth > _DEEPEST or size > _LARGEST:
+            raise _refusal("nests tuples without end")
+        self.nested[id(made)] = (depth, size, made)
+
+    return bounded
+
+
+for _opcode in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _Unpickler.dispatch[_opcode[0]] = _bounded(_PythonUnpickler.dispatch[_opcode[0]])
 
 
 def loads(data: bytes, name: str) -> Any:
