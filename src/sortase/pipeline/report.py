@@ -6,19 +6,26 @@ import json
 from typing import Any
 
 from .. import storage
-from ..errors import MissingInputError
+from ..errors import InputError, MissingInputError
 from .run_folder import RunFolder
 
 
 def report(folder_url: str) -> str:
-    """Write ``figures/`` and then ``report.html`` into a run folder; returns the page's path or URL."""
+    """Write ``figures/`` and then ``report.html`` into a run folder; returns the page's path or URL.
+
+    Stages that have not finished are said to be missing on the page.
+    """
     from ..report.page import page
 
     folder = RunFolder(folder_url)
     run = folder.read("run.json")
     if run is None:
         raise MissingInputError(f"{folder_url} is no run folder: it has no run.json")
-    html, figures = page(run, folder.read("data/prepare.json"), folder.read("evaluation.json"), _events(folder))
+    evaluation = folder.read("evaluation.json")
+    html, figures = page(
+        run, folder.read("data/prepare.json"), evaluation, _events(folder), _token_names(folder, evaluation)
+    )
+    storage.remove(folder.path("figures"))
     for name, content in figures.items():
         storage.write_bytes(folder.path("figures", name), content)
     target = folder.path("report.html")
@@ -30,4 +37,18 @@ def _events(folder: RunFolder) -> list[dict[str, Any]]:
     url = folder.path("events.jsonl")
     if not storage.exists(url):
         return []
-    return [json.loads(line) for line in storage.read_bytes(url).decode().splitlines() if line]
+    lines = storage.read_bytes(url).decode().splitlines()
+    try:
+        return [json.loads(line) for line in lines if line]
+    except json.JSONDecodeError as error:
+        raise InputError(f"{url} holds a line that is not JSON ({error}); remove that line") from error
+
+
+def _token_names(folder: RunFolder, evaluation: dict[str, Any] | None) -> dict[int, str]:
+    """Names of the tokens among the mistakes, from the model's tokenizer where it is saved in one file."""
+    wanted = {item["token"] for item in (evaluation or {}).get("mistakes") or [] if item.get("token") is not None}
+    tokenizer = folder.read(f"{folder.model_name}/tokenizer.json") if wanted else None
+    vocabulary = ((tokenizer or {}).get("model") or {}).get("vocab") or {}
+    if isinstance(vocabulary, list):  # unigram models list pairs of token and score in the order of ids
+        vocabulary = {pair[0]: number for number, pair in enumerate(vocabulary)}
+    return {number: name for name, number in vocabulary.items() if number in wanted}

@@ -1,201 +1,144 @@
-"""Figures of a run, each from plain data to a matplotlib Figure."""
+"""Figures of the data and of the training, each from plain data to a matplotlib Figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import BLUE, GREEN, GREY, ORANGE, RED, SIDES, label, new_figure, styled
+from .names import compact, labels
+from .style import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, SIDES, new_figure, styled
 
-MOST_ANNOTATED = 30
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_CLASSES = 100
+WIDTH = 7.5
+CURVES = {
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "weighted_f1": "weighted F1",
+    "mcc": "MCC",
+    "auroc": "AUROC",
+    "auprc": "average precision",
+}
 
 
-def class_balance(sides: Mapping[str, Mapping[str, int]], unit: str) -> Any:
+def class_balance(sides: Mapping[str, Mapping[str, int]], unit: str) -> Figure:
     """``sides[side][class]``: how many units of each class are on each side, the largest class first."""
     totals: dict[str, int] = {}
     for counts in sides.values():
         for name, count in counts.items():
             totals[name] = totals.get(name, 0) + count
-    names = sorted(totals, key=lambda name: (totals[name], name))
+    names, cut = largest(totals)
     with styled():
-        figure = new_figure(7.5, 1.3 + 0.26 * max(2, len(names)))
-        axes = figure.add_subplot()
+        figure, axes = by_class(names, f"{unit.capitalize()}s of each class on each side{cut}")
         left = np.zeros(len(names))
         for side, counts in sides.items():
             values = np.array([counts.get(name, 0) for name in names])
-            axes.barh(range(len(names)), values, left=left, color=SIDES.get(side, GREY), label=side, height=0.75)
+            axes.barh(
+                range(len(names)), values, left=left, color=SIDES.get(side, GREY), label=side, edgecolor="white", lw=0.5
+            )
             left += values
-        _names(axes.yaxis, names)
-        axes.set_ylim(-0.6, len(names) - 0.4)
-        axes.grid(axis="y", visible=False)
-        axes.set(xlabel=f"{unit}s", title=f"{unit.capitalize()}s of each class on each side")
-        axes.legend(loc="lower right")
+        _totals(axes, left)
+        axes.set_xlabel(f"{unit}s")
+        legend_below(figure, axes)
     return figure
 
 
-def lengths(histogram: Mapping[str, Sequence[float]], limit: int | None) -> Any:
+def before_after(before: Mapping[str, int], after: Mapping[str, int], unit: str = "row") -> Figure:
+    """Units of each class that came in, and those that were kept."""
+    names, cut = largest({name: max(before.get(name, 0), after.get(name, 0)) for name in {**before, **after}})
     with styled():
-        figure = new_figure(7.5, 2.6)
+        figure, axes = by_class(names, f"{unit.capitalize()}s of each class before and after{cut}")
+        for counts, colour, height, words in ((before, PALE, 0.8, "in the input"), (after, BLUE, 0.45, "kept")):
+            axes.barh(range(len(names)), [counts.get(n, 0) for n in names], height, color=colour, label=words)
+        _totals(axes, np.array([before.get(n, 0) for n in names]), np.array([after.get(n, 0) for n in names]))
+        axes.set_xlabel(f"{unit}s")
+        legend_below(figure, axes)
+    return figure
+
+
+def largest(totals: Mapping[str, float]) -> tuple[list[str], str]:
+    """Names from the smallest (drawn lowest) to the largest, and words for the title when some had to be left out."""
+    names = sorted(totals, key=lambda name: (totals[name], name))
+    cut = f" ({MOST_CLASSES} of {len(names)})" if len(names) > MOST_CLASSES else ""
+    return names[-MOST_CLASSES:], cut
+
+
+def by_class(names: Sequence[str], title: str, shown: Sequence[str] | None = None) -> tuple[Figure, Axes]:
+    """A figure with a line for each class, the first at the bottom."""
+    figure = new_figure(WIDTH, 1.4 + 0.27 * max(2, len(names)))
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(names)), list(shown) if shown is not None else labels(names))
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.tick_params(axis="y", labelsize=8.5 if len(names) > 20 else 9)
+    axes.grid(axis="y", visible=False)
+    axes.set_title(title)
+    return figure, axes
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+def _totals(axes: Axes, ends: np.ndarray, written: np.ndarray | None = None) -> None:
+    """Numbers at the ends of the bars: small classes beside large ones are too thin to be seen."""
+    for place, end in enumerate(ends):
+        number = compact(end)
+        if written is not None and written[place] != end:
+            number = f"{compact(written[place])} of {number}"
+        axes.annotate(number, (end, place), (3, 0), textcoords="offset points", va="center", fontsize=8, color=INK)
+    axes.set_xlim(0, max(1, ends.max(initial=1)) * 1.12)
+
+
+def lengths(histogram: Mapping[str, Sequence[float]], limit: int | None = None) -> Figure:
+    """``histogram`` has ``edges [n + 1]`` in tokens and ``counts [n]``; ``limit`` marks where sequences are cut."""
+    with styled():
+        figure = new_figure(WIDTH, 2.6)
         axes = figure.add_subplot()
-        edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
+        edges, counts = np.array(histogram["edges"], dtype=float), np.array(histogram["counts"])
         axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
         if limit is not None and limit < edges[-1]:
             axes.axvline(limit, color=RED, linestyle="--", label=f"cut at {limit:,} tokens")
-            axes.legend()
+            legend_below(figure, axes)
         axes.set(xlabel="tokens in a sequence", ylabel="sequences", title="Lengths of the sequences")
     return figure
 
 
-def learning_curves(events: Sequence[Mapping[str, Any]], best_step: int | None) -> Any:
-    """Losses, and beside them the metrics on the validation side, against optimizer steps."""
-    logged = [event for event in events if "loss" in event]
-    evaluated = [event for event in events if any(name.startswith("eval_") for name in event)]
+def learning_curves(
+    events: Sequence[Mapping[str, Any]], best_step: int | None = None, metric: str | None = None
+) -> Figure:
+    """Losses, and beside them metrics on the validation side, against optimizer steps.
+
+    ``metric`` is the one by which the checkpoint was chosen; macro F1 and accuracy are always drawn.
+    """
+    shown = {name: CURVES[name] for name in ("macro_f1", "accuracy", metric) if name in CURVES}
     with styled():
-        figure = new_figure(9, 3.2)
-        left, right = figure.subplots(1, 2)
-        _curve(left, logged, "loss", "training", GREY, "")
-        _curve(left, evaluated, "eval_loss", "validation", ORANGE, "o")
-        for (name, words), colour in zip(
-            {"eval_macro_f1": "macro F1", "eval_accuracy": "accuracy"}.items(), (BLUE, GREEN), strict=True
-        ):
-            _curve(right, evaluated, name, words, colour, "o")
-        for axes in (left, right):
+        figure = new_figure(9, 3.3)
+        left, right = figure.subplots(1, 2, sharex=True)
+        _curve(left, events, "loss", "training", color=GREY)
+        _curve(left, events, "eval_loss", "validation", color=ORANGE, marker="o")
+        for (name, words), colour, marker in zip(shown.items(), (BLUE, GREEN, INK), "os^", strict=False):
+            _curve(right, events, f"eval_{name}", words, color=colour, marker=marker)
+        for axes, title in ((left, "Loss"), (right, "Metrics on the validation side")):
             if best_step:
-                axes.axvline(best_step, color=RED, linestyle="--", linewidth=1, label=f"chosen, step {best_step:,}")
-            axes.set_xlabel("optimizer step")
+                axes.axvline(best_step, color=RED, linestyle="--", linewidth=1, label=f"kept: step {best_step:,}")
+            axes.set(xlabel="optimizer step", title=title)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=8.5)
-        left.set_title("Loss")
-        right.set_title("On the validation side")
-        right.set_ylim(0, 1.02)
+                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4)
+        left.set_ylim(bottom=0)
+        right.set_ylim(min(0.0, right.get_ylim()[0]), 1.02)
+        if not right.lines:
+            right.text(0.5, 0.5, "there is no validation side", ha="center", transform=right.transAxes, color=GREY)
     return figure
 
 
-def _curve(axes: Any, events: Sequence[Mapping[str, Any]], name: str, words: str, colour: str, marker: str) -> None:
-    points = [(event["step"], event[name]) for event in events if event.get(name) is not None]
+def _curve(axes: Axes, events: Sequence[Mapping[str, Any]], name: str, words: str, **look: Any) -> None:
+    points = [(event["step"], event[name]) for event in events if event.get(name) is not None and "step" in event]
     if points:
         x, y = zip(*points, strict=True)
-        axes.plot(x, y, color=colour, marker=marker or None, markersize=4, label=words)
-
-
-def confusion_matrix(matrix: Any, classes: Sequence[str]) -> Any:
-    """``matrix [classes, classes]``. Colours are shares of the true class (rows); numbers are counts, if they fit."""
-    counts = np.asarray(matrix, dtype=float)
-    support = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)
-    n = len(classes)
-    cell = 0.52 if n <= 12 else 0.34 if n <= 30 else 0.24
-    with styled():
-        figure = new_figure(3.2 + cell * n, 2.6 + cell * n)
-        axes = figure.add_subplot()
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.grid(visible=False)
-        for axis in (axes.xaxis, axes.yaxis):
-            _names(axis, classes)
-        axes.tick_params(axis="x", rotation=90 if n > 6 else 35)
-        if n <= MOST_ANNOTATED:
-            _annotate(axes, counts, shares, small=n > 12)
-        axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
-        figure.colorbar(image, ax=axes, shrink=0.6, label="share of the true class")
-    return figure
-
-
-def _annotate(axes: Any, counts: np.ndarray, shares: np.ndarray, small: bool) -> None:
-    for row, column in np.argwhere(counts > 0):
-        colour = "white" if shares[row, column] > 0.55 else "#222"
-        text = f"{counts[row, column]:,.0f}" if counts[row, column] < 1e5 else f"{counts[row, column]:.0e}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8 if small else 9)
-
-
-def per_class(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """F1 as bars, precision and recall as marks; the best class first."""
-    ordered = sorted(rows, key=lambda row: (row["f1"], row["support"]))
-    with styled():
-        figure = new_figure(7.5, 1.4 + 0.28 * max(2, len(rows)))
-        axes = figure.add_subplot()
-        y = np.arange(len(ordered))
-        axes.barh(y, [row["f1"] for row in ordered], color=BLUE, alpha=0.75, height=0.7, label="F1")
-        axes.plot([row["precision"] for row in ordered], y, "|", color="#222", markersize=10, label="precision")
-        axes.plot([row["recall"] for row in ordered], y, ".", color=ORANGE, markersize=8, label="recall")
-        _names(axes.yaxis, [f"{label(row['class'])}  ({row['support']:,})" for row in ordered], most=60)
-        axes.grid(axis="y", visible=False)
-        axes.set(xlim=(0, 1.02), title="Each class (units on the test side)")
-        axes.set_ylim(-0.6, len(ordered) - 0.4)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=3)
-    return figure
-
-
-def reliability(diagram: Mapping[str, Sequence[Any]], ece: float | None) -> Any:
-    """Accuracy against confidence: below the diagonal the model is surer than it is right."""
-    edges = np.array(diagram["edges"])
-    filled = [i for i, count in enumerate(diagram["count"]) if count]
-    with styled():
-        figure = new_figure(4.6, 4.6)
-        upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
-        upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-        x = [diagram["confidence"][i] for i in filled]
-        y = [diagram["accuracy"][i] for i in filled]
-        upper.plot(x, y, color=BLUE, marker="o", markersize=5, label="model")
-        upper.set(ylim=(0, 1.02), xlim=(0, 1), ylabel="share that is right")
-        upper.set_title("Reliability" + (f" (ECE {ece:.3f})" if ece is not None else ""))
-        upper.legend(loc="upper left")
-        lower.bar(edges[:-1], diagram["count"], width=np.diff(edges), align="edge", color=GREY, edgecolor="white")
-        lower.set(xlabel="probability of the predicted class", ylabel="units")
-    return figure
-
-
-def comparison(models: Mapping[str, Mapping[str, Any]]) -> Any:
-    """``models[name]`` has ``metrics`` and ``intervals``; points with their 95 % intervals, a group a metric."""
-    shown = {
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced\naccuracy",
-        "macro_f1": "macro F1",
-        "weighted_f1": "weighted\nF1",
-        "mcc": "MCC",
-    }
-    colours = [BLUE, ORANGE, GREY]
-    with styled():
-        figure = new_figure(7.5, 3.2)
-        axes = figure.add_subplot()
-        for place, (name, values) in enumerate(models.items()):
-            x = np.arange(len(shown)) + (place - (len(models) - 1) / 2) * 0.22
-            y = np.array([values["metrics"][metric] for metric in shown])
-            bounds = np.array([values["intervals"].get(metric, [v, v]) for metric, v in zip(shown, y, strict=True)]).T
-            spread = np.clip([y - bounds[0], bounds[1] - y], 0, None)
-            axes.errorbar(x, y, spread, fmt="o", color=colours[place], capsize=3, markersize=5, label=name)
-        axes.set_xticks(range(len(shown)), shown.values())
-        axes.grid(axis="x", visible=False)
-        axes.set_ylim(min(0, axes.get_ylim()[0]), 1.02)
-        axes.set_title("Beside the baselines (bars: 95 % intervals)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def confidence(by_class: Mapping[str, np.ndarray], title: str) -> Any:
-    """Distribution of the predicted probability of the true class, one box a class."""
-    names = list(by_class)[::-1]
-    with styled():
-        figure = new_figure(7.5, 1.4 + 0.3 * max(2, len(names)))
-        axes = figure.add_subplot()
-        values = [by_class[name] if len(by_class[name]) else np.array([np.nan]) for name in names]
-        axes.boxplot(
-            values,
-            orientation="horizontal",
-            widths=0.6,
-            showfliers=False,
-            patch_artist=True,
-            boxprops={"facecolor": BLUE, "alpha": 0.35},
-            medianprops={"color": RED},
-        )
-        labels = [f"{label(name)}  ({len(by_class[name]):,})" for name in names]
-        axes.set_yticks(range(1, len(names) + 1), labels)
-        axes.grid(axis="y", visible=False)
-        axes.set(xlim=(-0.02, 1.02), xlabel="probability given to the true class", title=label(title, 80))
-    return figure
-
-
-def _names(axis: Any, names: Sequence[str], most: int = 28) -> None:
-    axis.set_ticks(range(len(names)), [name if most > 28 else label(name, most) for name in names])
-    axis.set_tick_params(labelsize=8 if len(names) > 20 else 9)
+        axes.plot(x, y, markersize=4, label=words, **look)

@@ -2,72 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files as resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from . import sections
-from .parts import bounds, text, written
+from . import data_sections, result_sections, run_sections
+from .parts import Files, Part, bounds, several, text, written
 
-Part = dict[str, Any]
-WORDS = {"sequence": "One label for each sequence", "token": "One label for each token"}
+WORDS = {"sequence": "one label for each sequence", "token": "one label for each token"}
 HEADLINE = {"macro_f1": "macro F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "mcc": "MCC"}
+Found = Mapping[str, Any]
 
 
 def page(
-    run: Mapping[str, Any],
-    prepared: Mapping[str, Any] | None,
-    evaluation: Mapping[str, Any] | None,
-    events: Sequence[Mapping[str, Any]],
+    run: Found,
+    prepared: Found | None,
+    evaluation: Found | None,
+    events: Sequence[Found],
+    tokens: Mapping[int, str] | None = None,
 ) -> tuple[str, dict[str, bytes]]:
-    """The page, and its figures as files by name."""
-    drawn: dict[str, bytes] = {}
+    """The page, and its figures as files by name. ``tokens`` names token ids."""
+    drawn: Files = {}
     content = {
-        "Results on the test side": _or_words(evaluation, lambda e: sections.results(e, drawn), "evaluate"),
-        "Beside the baselines": _or_words(evaluation, lambda e: sections.baselines(e, drawn), "evaluate"),
-        "Most confident mistakes": _or_words(evaluation, sections.mistakes, "evaluate"),
-        "Training": sections.training(run, events, drawn),
-        "Data kept and dropped": _or_words(prepared, lambda p: sections.kept(p, drawn), "prepare"),
-        "Split": _or_words(prepared, lambda p: sections.split(p, drawn), "prepare"),
-        "Configuration and versions": sections.configuration(run),
+        **_results(evaluation, tokens or {}, drawn),
+        "Training": run_sections.training(run, events, drawn),
+        **_data(run, prepared, drawn),
+        "Predictions": run_sections.predictions(run),
+        "Stages, versions, configuration": run_sections.configuration(run),
     }
+    shown = [(title, parts) for title, parts in content.items() if parts]
     html = _template().render(
         name=run.get("name") or "run",
-        created=str(run.get("created") or "")[:19].replace("T", " "),
-        task_words=WORDS.get((evaluation or prepared or {}).get("task", ""), "Classification"),
-        verdict=((evaluation or {}).get("baseline") or {}).get("verdict"),
+        facts=_facts(run, prepared, evaluation),
+        verdict=_verdict(evaluation),
         headline=_headline(evaluation),
-        headline_note=_headline_note(evaluation),
-        sections=[{"id": f"s{i}", "title": title, "parts": parts} for i, (title, parts) in enumerate(content.items())],
+        headline_note=_headline_note(prepared, evaluation),
+        sections=[{"id": f"s{i}", "title": title, "parts": parts} for i, (title, parts) in enumerate(shown)],
         css=_resource("report.css"),
         version=(run.get("versions") or {}).get("sortase", ""),
     )
     return html, drawn
 
 
-def _or_words(found: Any, section: Callable[[Any], list[Part]], stage: str) -> list[Part]:
-    return section(found) if found else [text(f"Stage '{stage}' has not finished in this run.")]
-
-
-def _headline(evaluation: Mapping[str, Any] | None) -> list[dict[str, str]]:
+def _results(evaluation: Found | None, tokens: Mapping[int, str], drawn: Files) -> dict[str, list[Part]]:
     if not evaluation:
-        return []
-    metrics, intervals = evaluation["metrics"], evaluation["intervals"]
+        return {"Results on the test side": [text("Nothing was measured: stage 'evaluate' has not finished.")]}
+    return {
+        "Results on the test side": result_sections.results(evaluation),
+        "Beside the baselines": result_sections.baselines(evaluation, drawn),
+        "One vote for each token": result_sections.votes(evaluation),
+        "Confusion matrix": result_sections.confusion(evaluation, drawn),
+        "Each class": result_sections.each_class(evaluation, drawn),
+        "Calibration": result_sections.calibration(evaluation, drawn),
+        "Most confident mistakes": result_sections.mistakes(evaluation, tokens),
+    }
+
+
+def _data(run: Found, prepared: Found | None, drawn: Files) -> dict[str, list[Part]]:
+    if not prepared:
+        return {"Data kept and dropped": [text("No data was prepared: stage 'prepare' has not finished.")]}
+    return {
+        "Data kept and dropped": data_sections.kept(run, prepared, drawn),
+        "Split": data_sections.split(prepared, drawn),
+    }
+
+
+def _facts(run: Found, prepared: Found | None, evaluation: Found | None) -> str:
+    """The line below the title: task, classes, model, date."""
+    known = {**(prepared or {}), **(evaluation or {})}
+    model, training = (run.get("config") or {}).get("model") or {}, run.get("training") or {}
+    name = model.get("checkpoint") or f"new {(model.get('config') or {}).get('model_type', '')} model".replace(
+        "  ", " "
+    )
+    size = f" ({training['parameters']:,} parameters)" if training.get("parameters") else ""
+    facts = [
+        f"Classification, {WORDS[known['task']]}" if known.get("task") in WORDS else "",
+        f"{len(known['classes'])} classes" if known.get("classes") else "",
+        f"{name}{size}" if model else "",
+        f"run created {str(run['created'])[:16].replace('T', ' ')} UTC" if run.get("created") else "",
+    ]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _verdict(evaluation: Found | None) -> dict[str, str] | None:
+    """The sentence, and how it is coloured: by the interval of the difference to the best baseline."""
+    baseline = (evaluation or {}).get("baseline") or {}
+    if not baseline.get("verdict"):
+        return None
+    low, high = baseline.get("difference") or (0, 0)
+    kind = "better" if low > 0 else "worse" if high < 0 else "open"
+    return {"words": baseline["verdict"], "kind": kind}
+
+
+def _headline(evaluation: Found | None) -> list[dict[str, str]]:
+    metrics, intervals = ((evaluation or {}).get(part) or {} for part in ("metrics", "intervals"))
     return [
         {"name": words, "value": written(metrics[name]), "range": bounds(intervals.get(name))}
         for name, words in HEADLINE.items()
+        if name in metrics
     ]
 
 
-def _headline_note(evaluation: Mapping[str, Any] | None) -> str:
+def _headline_note(prepared: Found | None, evaluation: Found | None) -> str:
     if not evaluation:
         return ""
-    return (
-        f"On {evaluation['units']:,} {evaluation['unit']}s of the test side, which neither training nor the choice of "
-        "the best checkpoint has seen; below each figure its 95 % interval."
-    )
+    divided = (prepared or {}).get("split")
+    unseen = ", whose labels neither training nor the choice of the checkpoint has seen" if divided else ""
+    units = several(evaluation.get("units", 0), evaluation.get("unit", "row"))
+    return f"On {units} of the test side{unseen}. Small: 95 % intervals."
 
 
 def _resource(name: str) -> str:

@@ -3,59 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import pickles, storage
+from .. import storage
 from ..data import classmap
 from ..errors import InputError, InputTypeError
-from . import figures
+from . import result_figures as figures
+from .read_predictions import read_predictions
 from .style import render
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def save(figure: Any, directory: str, name: str) -> None:
-    for kind in ("png", "svg"):
-        storage.write_bytes(storage.join(directory, f"{name}.{kind}"), render(figure, kind))
+
+def save(figure: Figure, directory: str, name: str) -> None:
+    """Both files are drawn before the first is written."""
+    drawn = {kind: render(figure, kind) for kind in ("png", "svg")}
+    for kind, content in drawn.items():
+        storage.write_bytes(storage.join(directory, f"{name}.{kind}"), content)
 
 
 def plot_confusion_matrix(conf_mat: Any, output_directory: str, output_prefix: str, class_order: Sequence[str]) -> None:
     """Draw ``{output_prefix}_confusion_matrix.png`` and ``.svg``; see ``GenericClassifier.plot_confusion_matrix``."""
-    matrix = ordered_matrix(conf_mat, list(class_order))
-    save(figures.confusion_matrix(matrix, list(class_order)), output_directory, f"{output_prefix}_confusion_matrix")
-
-
-def ordered_matrix(conf_mat: Any, order: list[str]) -> np.ndarray:
-    """Counts of these classes in this order, from an array, a DataFrame or a nested dict."""
-    if not order or len(set(order)) != len(order):
-        raise InputError(f"class_order must name each class once, got {order}")
-    if isinstance(conf_mat, Mapping):
-        return _from_mapping(conf_mat, order)
-    if hasattr(conf_mat, "loc"):
-        rows, columns = [str(n) for n in conf_mat.index], [str(n) for n in conf_mat.columns]
-        _known(order, rows, "the rows")
-        _known(order, columns, "the columns")
-        values = np.asarray(conf_mat, dtype=float)
-        return values[np.ix_([rows.index(n) for n in order], [columns.index(n) for n in order])]
-    matrix = np.asarray(conf_mat, dtype=float)
-    if matrix.shape != (len(order), len(order)):
-        raise InputError(
-            f"conf_mat has the shape {matrix.shape}, class_order names {len(order)} classes; an array has no names, "
-            "so class_order must name all of its rows"
-        )
-    return matrix
-
-
-def _from_mapping(conf_mat: Mapping[Any, Any], order: list[str]) -> np.ndarray:
-    rows = {str(true): {str(p): count for p, count in found.items()} for true, found in conf_mat.items()}
-    _known(order, sorted({*rows, *(p for found in rows.values() for p in found)}), "conf_mat")
-    return np.array([[rows.get(true, {}).get(predicted, 0) for predicted in order] for true in order], dtype=float)
-
-
-def _known(order: Sequence[str], there: Sequence[str], where: str) -> None:
-    unknown = [name for name in order if name not in there]
-    if unknown:
-        raise InputError(f"class_order names {unknown}, which {where} of the data do not have; there are {list(there)}")
+    order = checked_order(class_order)
+    matrix = ordered_matrix(conf_mat, order)
+    save(figures.confusion_matrix(matrix, order), output_directory, f"{output_prefix}_confusion_matrix")
 
 
 def plot_predictions(
@@ -67,36 +41,67 @@ def plot_predictions(
     class_order: Sequence[str],
 ) -> None:
     """Draw ``{output_prefix}_predictions.png`` and ``.svg``; see ``GenericClassifier.plot_predictions``."""
+    order = checked_order(class_order)
     class_map = classmap.read(id_class_dict_file)
-    _known(class_order, list(class_map), id_class_dict_file)
-    labels, probabilities = read_predictions(predictions_file, class_map)
-    by_class = {name: probabilities[labels == class_map[name], class_map[name]] for name in class_order}
-    save(figures.confidence(by_class, title), output_directory, f"{output_prefix}_predictions")
+    _known(order, list(class_map), id_class_dict_file)
+    found = read_predictions(predictions_file, class_map)
+    by_class = {name: found.probabilities[found.classes == class_map[name], class_map[name]] for name in order}
+    save(figures.confidence(by_class, title, found.of), output_directory, f"{output_prefix}_predictions")
 
 
-def read_predictions(url: str, class_map: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels ``[n]`` and probabilities ``[n, classes]`` from an evaluation's .pkl or .parquet."""
-    if url.endswith(".parquet"):
-        return _read_parquet(url, class_map)
-    found = pickles.load(url)
-    if not isinstance(found, dict) or not {"labels", "probabilities"} <= found.keys():
-        raise InputTypeError(f"{url} is not what an evaluation writes: it has no 'labels' and 'probabilities'")
-    if found["probabilities"] is None:
-        raise InputError(f"{url} was too large to hold probabilities; use the .parquet file beside it")
-    probabilities = np.asarray(found["probabilities"])
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(class_map):
-        raise InputError(f"{url} has probabilities of shape {probabilities.shape} for {len(class_map)} classes")
-    return np.asarray(found["labels"]), probabilities
+def checked_order(class_order: Sequence[str]) -> list[str]:
+    if isinstance(class_order, str) or not isinstance(class_order, Sequence | np.ndarray):
+        raise InputTypeError(f"class_order must be a list of class names, got {class_order!r}")
+    order = [str(name) for name in class_order]
+    if not order or len(set(order)) != len(order):
+        raise InputError(f"class_order must name each class once, got {order}")
+    return order
 
 
-def _read_parquet(url: str, class_map: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    import pyarrow.parquet as pq
+def ordered_matrix(conf_mat: Any, order: list[str]) -> np.ndarray:
+    """Counts of these classes in this order, from an array, a DataFrame or a nested dict."""
+    if isinstance(conf_mat, Mapping):
+        matrix = _from_mapping(conf_mat, order)
+    elif hasattr(conf_mat, "loc"):
+        matrix = _from_frame(conf_mat, order)
+    else:
+        matrix = _numbers(conf_mat)
+        if matrix.shape != (len(order), len(order)):
+            raise InputError(
+                f"conf_mat has the shape {matrix.shape}, class_order names {len(order)} classes; an array has no "
+                "names, so class_order must name all of its rows (a DataFrame or a dict allows a part of them)"
+            )
+    if not (np.isfinite(matrix) & (matrix >= 0)).all():
+        raise InputError("conf_mat must hold counts, or shares, of zero or more; it has negative or undefined ones")
+    return matrix
 
-    columns = [f"p_{name}" for name in sorted(class_map, key=lambda name: class_map[name])]
-    with storage.open_input(url) as file:
-        table = pq.read_table(file)
-    missing = [name for name in ("label", *columns) if name not in table.column_names]
-    if missing:
-        raise InputError(f"{url} has no column {missing[0]!r}; there are {table.column_names}")
-    labels = np.array([class_map.get(name, -100) for name in table.column("label").to_pylist()])
-    return labels, np.column_stack([table.column(name).to_numpy() for name in columns])
+
+def _from_frame(conf_mat: Any, order: list[str]) -> np.ndarray:
+    rows, columns = [str(n) for n in conf_mat.index], [str(n) for n in conf_mat.columns]
+    for names, where in ((rows, "the rows of conf_mat"), (columns, "the columns of conf_mat")):
+        _known(order, names, where)
+        if twice := [name for name in order if names.count(name) > 1]:
+            raise InputError(f"{where} hold {twice[0]!r} more than once")
+    return _numbers(conf_mat)[np.ix_([rows.index(n) for n in order], [columns.index(n) for n in order])]
+
+
+def _from_mapping(conf_mat: Mapping[Any, Any], order: list[str]) -> np.ndarray:
+    """Pairs that are not there count as zero."""
+    if flat := [name for name, found in conf_mat.items() if not isinstance(found, Mapping)]:
+        raise InputTypeError(f"conf_mat must be {{true: {{predicted: count}}}}, but {flat[0]!r} holds no dict")
+    rows = {str(true): {str(p): count for p, count in found.items()} for true, found in conf_mat.items()}
+    _known(order, sorted({*rows, *(p for found in rows.values() for p in found)}), "conf_mat")
+    return _numbers([[rows.get(true, {}).get(predicted, 0) for predicted in order] for true in order])
+
+
+def _numbers(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(f"conf_mat must hold numbers, in rows of equal length: {error}") from error
+
+
+def _known(order: Sequence[str], there: Sequence[str], where: str) -> None:
+    unknown = [name for name in order if name not in there]
+    if unknown:
+        raise InputError(f"class_order names {unknown}, which {where} does not have; it has {list(there)}")
