@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from . import data_sections, result_sections, run_sections
-from .parts import Files, Part, bounds, several, text, written
+from .parts import Files, Part, bounds, joined, several, text, written
 
 WORDS = {"sequence": "one label for each sequence", "token": "one label for each token"}
 HEADLINE = {"macro_f1": "macro F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "mcc": "MCC"}
@@ -93,7 +93,7 @@ def _verdict(evaluation: Found | None) -> dict[str, str] | None:
         return None
     low, high = baseline.get("difference") or (0, 0)
     kind = "better" if low > 0 else "worse" if high < 0 else "open"
-    return {"words": baseline["verdict"], "kind": kind}
+    return {"words": joined(baseline["verdict"]), "kind": kind}
 
 
 def _headline(evaluation: Found | None) -> list[dict[str, str]]:

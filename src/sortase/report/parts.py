@@ -16,15 +16,21 @@ if TYPE_CHECKING:
 Part = dict[str, Any]
 Files = dict[str, bytes]
 MOST_SVG = 300_000
-_PAGE = 940  # CSS pixels; a wider figure keeps its size and scrolls
+_PAGE = 940  # CSS pixels; a wider figure reaches beyond the text, and scrolls if the window is narrower
 _SHRINK = 0.8
+_LONG = 24  # letters
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
 _WIDTH = re.compile(r'width="([\d.]+)pt"')
 
 
 def text(words: str) -> Part:
-    return {"kind": "text", "text": words}
+    return {"kind": "text", "text": joined(words)}
+
+
+def joined(words: str) -> str:
+    """Numbers keep their percent sign on their line."""
+    return words.replace(" %", "\u00a0%")
 
 
 def notes(lines: Sequence[str]) -> Part:
@@ -36,10 +42,13 @@ def pre(words: str) -> Part:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> Part:
-    """Columns of numbers (or of what ``percent`` and ``bounds`` write) are set right; the first one never wraps."""
+    """Columns of numbers (or of what ``percent`` and ``bounds`` write) are set right, those of long texts stay wide."""
     cells = [[written(value) for value in row] for row in rows]
-    numeric = [i for i in range(len(heads)) if rows and all(_is_number(row[i]) for row in rows)]
-    return {"kind": "table", "heads": heads, "rows": cells, "numeric": numeric, "caption": caption}
+    kinds = ["n" if all(_is_number(row[i]) for row in rows) and rows else "" for i in range(len(heads))]
+    for i, kind in enumerate(kinds):
+        if not kind and any(len(row[i]) > _LONG for row in cells):
+            kinds[i] = "long"
+    return {"kind": "table", "heads": heads, "rows": cells, "kinds": kinds, "caption": caption}
 
 
 def figure(drawn: Figure, name: str, says: str, caption: str, files: Files) -> Part:
@@ -59,7 +68,7 @@ def figure(drawn: Figure, name: str, says: str, caption: str, files: Files) -> P
         if found := _WIDTH.search(body):
             width = float(found[1]) * 96 / 72
         inline = _own(body, name).replace("<svg ", f'<svg role="img" aria-label="{escape(says)}" {_size(width)} ', 1)
-    return {"kind": "figure", "svg": inline, "caption": caption}
+    return {"kind": "figure", "svg": inline, "caption": caption, "wide": round(width) if width > _PAGE else None}
 
 
 def _size(width: float) -> str:

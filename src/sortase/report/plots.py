@@ -28,8 +28,8 @@ def save(figure: Figure, directory: str, name: str) -> None:
 def plot_confusion_matrix(conf_mat: Any, output_directory: str, output_prefix: str, class_order: Sequence[str]) -> None:
     """Draw ``{output_prefix}_confusion_matrix.png`` and ``.svg``; see ``GenericClassifier.plot_confusion_matrix``."""
     order = checked_order(class_order)
-    matrix = ordered_matrix(conf_mat, order)
-    save(figures.confusion_matrix(matrix, order), output_directory, f"{output_prefix}_confusion_matrix")
+    matrix, totals = ordered_matrix(conf_mat, order)
+    save(figures.confusion_matrix(matrix, order, totals), output_directory, f"{output_prefix}_confusion_matrix")
 
 
 def plot_predictions(
@@ -58,40 +58,44 @@ def checked_order(class_order: Sequence[str]) -> list[str]:
     return order
 
 
-def ordered_matrix(conf_mat: Any, order: list[str]) -> np.ndarray:
-    """Counts of these classes in this order, from an array, a DataFrame or a nested dict."""
+def ordered_matrix(conf_mat: Any, order: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of these classes in this order, and the totals of the true classes over all predicted ones."""
     if isinstance(conf_mat, Mapping):
-        matrix = _from_mapping(conf_mat, order)
+        rows = _from_mapping(conf_mat, order)
     elif hasattr(conf_mat, "loc"):
-        matrix = _from_frame(conf_mat, order)
+        rows = _from_frame(conf_mat, order)
     else:
-        matrix = _numbers(conf_mat)
-        if matrix.shape != (len(order), len(order)):
+        rows = _numbers(conf_mat)
+        if rows.shape != (len(order), len(order)):
             raise InputError(
-                f"conf_mat has the shape {matrix.shape}, class_order names {len(order)} classes; an array has no "
+                f"conf_mat has the shape {rows.shape}, class_order names {len(order)} classes; an array has no "
                 "names, so class_order must name all of its rows (a DataFrame or a dict allows a part of them)"
             )
-    if not (np.isfinite(matrix) & (matrix >= 0)).all():
+    if not (np.isfinite(rows) & (rows >= 0)).all():
         raise InputError("conf_mat must hold counts, or shares, of zero or more; it has negative or undefined ones")
-    return matrix
+    return rows[:, : len(order)], rows.sum(axis=1)
 
 
 def _from_frame(conf_mat: Any, order: list[str]) -> np.ndarray:
-    rows, columns = [str(n) for n in conf_mat.index], [str(n) for n in conf_mat.columns]
-    for names, where in ((rows, "the rows of conf_mat"), (columns, "the columns of conf_mat")):
+    """Rows of the wanted classes; columns likewise, and then all others."""
+    true, predicted = [str(n) for n in conf_mat.index], [str(n) for n in conf_mat.columns]
+    for names, where in ((true, "the index of conf_mat"), (predicted, "the header of conf_mat")):
         _known(order, names, where)
-        if twice := [name for name in order if names.count(name) > 1]:
-            raise InputError(f"{where} hold {twice[0]!r} more than once")
-    return _numbers(conf_mat)[np.ix_([rows.index(n) for n in order], [columns.index(n) for n in order])]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"{where} holds {twice[0]!r} more than once")
+    columns = order + [name for name in predicted if name not in order]
+    return _numbers(conf_mat)[np.ix_([true.index(n) for n in order], [predicted.index(n) for n in columns])]
 
 
 def _from_mapping(conf_mat: Mapping[Any, Any], order: list[str]) -> np.ndarray:
-    """Pairs that are not there count as zero."""
+    """As from a frame; pairs that are not there count as zero."""
     if flat := [name for name, found in conf_mat.items() if not isinstance(found, Mapping)]:
         raise InputTypeError(f"conf_mat must be {{true: {{predicted: count}}}}, but {flat[0]!r} holds no dict")
     rows = {str(true): {str(p): count for p, count in found.items()} for true, found in conf_mat.items()}
-    _known(order, sorted({*rows, *(p for found in rows.values() for p in found)}), "conf_mat")
-    return _numbers([[rows.get(true, {}).get(predicted, 0) for predicted in order] for true in order])
+    predicted = sorted({p for found in rows.values() for p in found})
+    _known(order, sorted({*rows, *predicted}), "conf_mat")
+    columns = order + [name for name in predicted if name not in order]
+    return _numbers([[rows.get(true, {}).get(name, 0) for name in columns] for true in order])
 
 
 def _numbers(values: Any) -> np.ndarray:

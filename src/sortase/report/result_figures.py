@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MOST_ANNOTATED = 30
 FEW = 30
 _LINE = 0.15  # inches that a line of the smallest text takes
+_LETTER = 0.09
 _LARGEST = 28.0  # inches
 COMPARED = {
     "accuracy": "accuracy",
@@ -28,10 +29,13 @@ COMPARED = {
 }
 
 
-def confusion_matrix(matrix: Any, classes: Sequence[str]) -> Figure:
-    """``matrix [classes, classes]``. Colours are shares of the true class (rows); numbers are counts, if they fit."""
+def confusion_matrix(matrix: Any, classes: Sequence[str], totals: Any = None) -> Figure:
+    """``matrix [classes, classes]``. Colours are shares of the true class (rows); numbers are counts, if they fit.
+
+    ``totals [classes]`` are the sizes of the true classes where the matrix shows a part of the predicted ones.
+    """
     counts = np.asarray(matrix, dtype=float)
-    support = counts.sum(axis=1, keepdims=True)
+    support = (counts.sum(axis=1) if totals is None else np.asarray(totals, dtype=float))[:, None]
     shares = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)
     n = len(classes)
     side = n * _cell(n)
@@ -65,7 +69,10 @@ def _ticks(axes: Axes, classes: Sequence[str]) -> None:
     shown, places = labels(classes)[::each], range(0, n, each)
     size = 9 if n <= 12 else 8
     axes.set_yticks(places, shown, fontsize=size)
-    turned = {"rotation": 90} if n > 3 else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    if max(map(len, shown)) * _LETTER < _cell(n):
+        turned: dict[str, Any] = {}
+    else:
+        turned = {"rotation": 90} if n > 3 else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(places, shown, fontsize=size, **turned)
 
 

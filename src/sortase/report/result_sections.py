@@ -24,8 +24,8 @@ METRICS = {
     "ece": ("calibration error (ECE)", "mean distance between confidence and accuracy: 0 is best"),
     "loss": ("cross-entropy", "what training minimises: 0 is best"),
 }
+BASELINES = {"logistic_regression": "logistic regression", "majority": "majority class"}
 MOST_CONFUSIONS = 10
-_WORST = 12  # classes beyond which a matrix alone is hard to read
 
 
 def results(evaluation: Mapping[str, Any]) -> list[Part]:
@@ -140,27 +140,35 @@ def baselines(evaluation: Mapping[str, Any], files: Files) -> list[Part]:
     found = evaluation.get("baseline")
     if not found:
         return [text("No baseline was asked for.")]
-    simple, majority = found.get("logistic_regression"), found.get("majority")
-    models = {"transformer": evaluation, "logistic regression": simple, "majority class": majority}
-    shown = {name: values for name, values in models.items() if values and values.get("metrics")}
-    rows = [
-        [words, *(values["metrics"].get(name) for values in shown.values())]
-        for name, (words, _) in METRICS.items()
-        if any(name in values["metrics"] for values in shown.values())
-    ]
-    parts = [text(found.get("verdict") or ""), text(_learnt(simple, majority))]
+    shown = _beside(evaluation, found)
+    parts = [text(found.get("verdict") or ""), text(_learnt(found))]
     drawn = figures.comparison(shown)
     parts.append(figure(drawn, "baseline", "Metrics of the transformer and of the baselines", "", files))
-    return [*parts, table(["metric", *shown], rows)]
+    return [*parts, compared(shown)]
 
 
-def _learnt(simple: Mapping[str, Any] | None, majority: Mapping[str, Any] | None) -> str:
-    words = []
+def _beside(model: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What was measured of the model and of each baseline, by their names on the page."""
+    models = {"transformer": model, **{words: found.get(name) for name, words in BASELINES.items()}}
+    return {name: values for name, values in models.items() if values and values.get("metrics")}
+
+
+def compared(models: Mapping[str, Mapping[str, Any]]) -> Part:
+    rows = [
+        [words, *(values["metrics"].get(name) for values in models.values())]
+        for name, (words, _) in METRICS.items()
+        if any(name in values["metrics"] for values in models.values())
+    ]
+    return table(["metric", *models], rows, "Beside the baselines" if len(models) > 1 else "")
+
+
+def _learnt(found: Mapping[str, Any]) -> str:
+    simple, words = found.get("logistic_regression"), []
     if simple:
         looks = f" (on {simple['features']})" if simple.get("features") else ""
         units = f" from {several(simple['train_units'], 'example')}" if simple.get("train_units") is not None else ""
         words.append(f"Logistic regression{looks} learnt{units} in {duration(simple.get('seconds'))}.")
-    if majority:
+    if found.get("majority"):
         words.append("'Majority class' always answers with the class that is most frequent in training.")
     return " ".join(words)
 
@@ -174,4 +182,10 @@ def votes(evaluation: Mapping[str, Any]) -> list[Part]:
         "A token occurs in many rows. Here each token counts once, with the mean of the probabilities over all its "
         "occurrences: does the model know the class of a token that it never saw with a label?"
     )
-    return [text(words), measured(found, f"{several(found.get('tokens', 0), 'token')} held out of training.")]
+    rivals = {
+        name: (values or {}).get("per_token_type")
+        for name, values in (evaluation.get("baseline") or {}).items()
+        if name in BASELINES
+    }
+    parts = [text(words), measured(found, f"{several(found.get('tokens', 0), 'token')} held out of training.")]
+    return [*parts, compared(_beside(found, rivals))] if any(rivals.values()) else parts
