@@ -15,6 +15,7 @@ from .confusion import overall
 
 LEVEL = 0.95
 CELLS = 25_000_000
+PART = 1024  # clusters whose weights are in memory at a time
 _POISSON = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(12)])
 
 
@@ -57,11 +58,13 @@ class Replicates:
         numbers, inverse = np.unique(clusters, return_inverse=True)
         cells = labels * classes + predictions
         values = np.ones(len(cells)) if counts is None else counts.astype(np.float64)
-        table = csr_matrix((values, (inverse, cells)), (len(numbers), classes**2))
-        for start in range(0, len(numbers), 1024):
-            weights = poisson_weights(numbers[start : start + 1024], replicates, self.seed)
-            part = table[start : start + 1024].T @ weights
-            self.matrices += np.asarray(part).T.reshape(self.matrices.shape)
+        seen, column = np.unique(cells, return_inverse=True)
+        table = csr_matrix((values, (inverse, column)), (len(numbers), len(seen)))
+        sums = np.zeros((len(seen), replicates))
+        for start in range(0, len(numbers), PART):
+            weights = poisson_weights(numbers[start : start + PART], replicates, self.seed)
+            sums += table[start : start + PART].T @ weights
+        self.matrices.reshape(replicates, classes**2)[:, seen] += sums.T
 
     def intervals(self) -> dict[str, list[float]]:
         if not len(self.matrices):

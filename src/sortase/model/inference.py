@@ -8,33 +8,37 @@ import numpy as np
 import torch
 
 from ..data.sequences import IGNORED, Sequences
+from ..errors import WorkFailedError
 from ..progress import Progress
 from .load import Trained
 from .scores import Scores
 
-WINDOW_TOKENS = 4_000_000
+WINDOW_TOKENS = 4_000_000  # rows sorted by length together
 WINDOW_ROWS = 8192
+WINDOW_LOGITS = 32_000_000
+PIECE_LOGITS = 2_000_000  # handed on together
 
 
 def stream(
     trained: Trained, sequences: Sequences, *, batch_size: int, precision: str = "fp32", what: str | None = None
 ) -> Iterator[Scores]:
-    """Scores of all units of ``sequences`` in row order.
+    """Scores of all units of ``sequences`` in row order; all units of a row come together.
 
     Rows are sorted by length inside a window, so that a batch of ``batch_size`` rows holds little padding, and put
-    back in order before the window is handed on. ``what`` names the work in a progress bar.
+    back in order before the window is handed on, in pieces that bound the memory of whoever takes them. ``what``
+    names the work in a progress bar. Logits that are not finite are an error.
     """
     model = trained.model
     model.eval()
     device = next(model.parameters()).device
     lengths = np.minimum(sequences.lengths, trained.max_length)
     progress = Progress(len(sequences), what or "score")
+    classes = len(trained.class_map)
+    counts = trained.task.unit_counts(lengths).astype(np.int64)
     with progress:
-        for window in _windows(lengths):
-            logits = np.empty(
-                (int(trained.task.unit_counts(lengths[window]).sum()), len(trained.class_map)), np.float32
-            )
-            starts = np.concatenate([[0], np.cumsum(trained.task.unit_counts(lengths[window]))])
+        for window in _windows(lengths, counts * classes):
+            starts = np.concatenate([[0], np.cumsum(counts[window])])
+            logits = np.empty((starts[-1], classes), np.float32)
             order = np.argsort(-lengths[window], kind="stable")
             for first in range(0, len(order), batch_size):
                 inside = order[first : first + batch_size]
@@ -42,17 +46,25 @@ def stream(
                 logits[_places(starts, inside)] = found
                 if what is not None:
                     progress.update(len(inside))
-            yield _scores(trained, sequences, window, lengths[window], logits)
+            for piece in _cut(counts[window] * classes, PIECE_LOGITS):
+                part = logits[starts[piece[0]] : starts[piece[-1] + 1]]
+                yield _scores(trained, sequences, window[piece], lengths[window[piece]], part)
 
 
-def _windows(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Consecutive rows, at most ``WINDOW_ROWS`` and about ``WINDOW_TOKENS`` tokens of them at a time."""
-    total = np.cumsum(lengths, dtype=np.int64)
+def _windows(lengths: np.ndarray, logits: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive rows: at most ``WINDOW_ROWS``, and about ``WINDOW_TOKENS`` tokens and ``WINDOW_LOGITS`` logits."""
+    share = lengths / WINDOW_TOKENS + logits / WINDOW_LOGITS
+    for start in range(0, len(lengths), WINDOW_ROWS):
+        for part in _cut(share[start : start + WINDOW_ROWS], 1):
+            yield start + part
+
+
+def _cut(sizes: np.ndarray, most: float) -> Iterator[np.ndarray]:
+    """Indices of ``sizes`` in consecutive parts of ``most`` together, or of a single one that is larger."""
+    total = np.concatenate([[0], np.cumsum(sizes)])
     start = 0
-    while start < len(lengths):
-        before = total[start - 1] if start else 0
-        end = int(np.searchsorted(total, before + WINDOW_TOKENS, side="right"))
-        end = min(max(end, start + 1), start + WINDOW_ROWS)
+    while start < len(sizes):
+        end = max(start + 1, int(np.searchsorted(total, total[start] + most, side="right")) - 1)
         yield np.arange(start, end)
         start = end
 
@@ -87,10 +99,21 @@ def _scores(
     labels = np.full(len(logits), IGNORED, dtype=np.int64)
     if sequences.labelled:
         labels = np.concatenate([sequences.labels_of(i)[:n] for i, n in zip(window, counts, strict=True)])
+    rows = np.repeat(sequences.rows[window], counts)
+    _check_finite(rows, logits)
     return Scores(
-        rows=np.repeat(sequences.rows[window], counts),
+        rows=rows,
         positions=positions,
         tokens=trained.task.unit_tokens([sequences.tokens_of(i)[:n] for i, n in zip(window, lengths, strict=True)]),
         logits=logits,
         labels=labels.astype(np.int64),
     )
+
+
+def _check_finite(rows: np.ndarray, logits: np.ndarray) -> None:
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise WorkFailedError(
+            f"the model's scores for row {rows[np.argmin(finite)]} are not finite: its weights are spoilt (training "
+            "diverged; lower train.learning_rate) or its values leave the range of the precision (try fp32)"
+        )

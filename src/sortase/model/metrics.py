@@ -10,7 +10,7 @@ from . import confusion
 from .bootstrap import LEVEL, Replicates
 from .calibration import Calibration
 from .mistakes import Mistakes
-from .ranking import RankingHistogram, mean_defined
+from .ranking import Ranking, mean_defined
 from .scores import Scores, log_probabilities
 from .token_votes import TokenVotes
 
@@ -34,7 +34,7 @@ class Metrics:
         self.votes = TokenVotes(n) if cluster == "token" else None
         self.units = 0
         self._loss = 0.0
-        self._ranking = RankingHistogram(n)
+        self._ranking = Ranking(n)
         self._calibration = Calibration()
         self._mistakes = Mistakes(classes)
 
