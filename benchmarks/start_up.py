@@ -1,6 +1,6 @@
 """Seconds until ``import sortase`` and ``sortase --help`` are done, as whole processes; medians. Prints a JSON line.
 
-    python benchmarks/start_up.py --runs 11
+python benchmarks/start_up.py --runs 11
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     """Append to a temporary file; a full disk is said with path and free space."""
     try:
         with path.open("ab") as file:
-            file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+            file.write(np.ascontiguousarray(array).data.cast("B"))
     except OSError as error:
         raise _full(path, error) from error
 

@@ -42,7 +42,8 @@ def read_table(path: Path, spec: TokenizeSpec, scratch: Path) -> Counts:
         raise InputError(f"tokenize.layer and tokenize.gene_column belong to .h5ad files; {spec.input} is a table")
     is_parquet = path.name.lower().endswith(".parquet")
     layout, batches = (_parquet if is_parquet else _text)(path, spec)
-    spill, about = RowSpill(scratch, np.float64), []
+    spill = RowSpill(scratch, np.float64)
+    about: list[pa.RecordBatch] = []
     for batch in batches:
         numbers = batch.select(layout.genes).to_tensor(null_to_nan=True, row_major=True).to_numpy()
         spill.append(numbers)

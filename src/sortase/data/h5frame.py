@@ -38,7 +38,7 @@ class Frame:
     @cached_property
     def _index(self) -> str:
         if self._compound:
-            names = self._element.dtype.names or ()
+            names: list[str] = list(self._element.dtype.names or ["index"])
             return next((name for name in ("index", "_index") if name in names), names[0])
         name = self._element.attrs.get("_index", "_index")
         name = name.decode() if isinstance(name, bytes) else str(name)
