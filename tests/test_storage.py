@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_join() -> None:
     assert storage.join("/a/", "b", "c") == "/a/b/c"
     assert storage.join("file:///a", "b") == "/a/b"
     assert storage.join("a", "b") == str(Path.cwd() / "a" / "b")
+    assert storage.join("/a", "/b/", "c") == "/a/b/c"
 
 
 def test_local_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -87,6 +89,9 @@ def test_what_json_and_text_refuse(root: str) -> None:
         storage.write_json(url, {"a": float("nan")})
     assert storage.read_json(url) == {"a": 1}
     storage.write_bytes(url, b"{")
+    with pytest.raises(InputError, match=r"x\.json is not valid JSON"):
+        storage.read_json(url)
+    storage.write_bytes(url, b"[" * 200_000)
     with pytest.raises(InputError, match=r"x\.json is not valid JSON"):
         storage.read_json(url)
     storage.write_bytes(url, b"\xff\xfe\x00")
@@ -181,6 +186,7 @@ def test_upload_and_download(root: str, tmp_path: Path) -> None:
     (source / "deep").mkdir(parents=True)
     (source / "a").write_bytes(CONTENT)
     (source / "deep" / "b").write_bytes(b"2")
+    (source / ".0123.partial").write_bytes(b"what a killed writer left")
     target = storage.join(root, "model")
     storage.write_bytes(storage.join(target, "old"), b"stays")
     storage.write_bytes(storage.join(target, "a"), b"replaced")
@@ -328,6 +334,34 @@ def test_readers_see_the_old_or_the_new(root: str) -> None:
         stop.set()
         writer.join()
     assert all(len(data) == 100_000 and len(set(data)) == 1 for data in seen)
+
+
+def test_threads_share_a_place(root: str) -> None:
+    def work(number: int) -> bytes:
+        url = storage.join(root, str(number))
+        storage.write_bytes(url, str(number).encode() * 1000)
+        with storage.open_input(url) as file:
+            return file.read()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(32))) == [str(number).encode() * 1000 for number in range(32)]
+    assert len(names(root)) == 32
+
+
+FORKED = """
+url = sys.argv[1]
+storage.write_bytes(storage.join(url, "x"), b"parent")
+child = os.fork()
+if not child:
+    storage.write_bytes(storage.join(url, "y"), storage.read_bytes(storage.join(url, "x")) + b" and child")
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(storage.read_bytes(storage.join(url, "y")).decode(), storage.read_bytes(storage.join(url, "x")).decode())
+"""
+
+
+def test_a_forked_process_has_its_own_connections(root: str) -> None:
+    assert finish(python(FORKED, root)) == "parent and child parent\n"
 
 
 FULL = """

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sortase import _retry, storage
+from sortase import _local, _retry, storage
 from sortase.errors import InputError, MissingInputError, StorageError
 
 CONTENT = os.urandom(300_000)
@@ -44,8 +44,8 @@ class FaultyS3(ThreadingHTTPServer):
     def fail(self, fault: str, times: int = 1_000_000, where: str = "") -> None:
         """Spoil the next ``times`` requests whose method and path hold ``where``, and count requests from here.
 
-        ``fault`` is a status to answer with; or "reset", without an answer; or "cut", after half of one; or "stall",
-        which stops there until ``go_on``.
+        ``fault`` is a status to answer with, and S3's own code after it; or "reset", without an answer; or "cut",
+        after half of one; or "stall", which stops there until ``go_on``.
         """
         self.requests.clear()
         self._fault, self._left, self._where = fault, times, where
@@ -83,8 +83,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.fault_of(f"{self.command} {self.path}")
         if fault == "reset":
             self._reset()
-        elif fault.isdigit():
-            self._answer(int(fault), [], b"", 0)
+        elif fault[:1].isdigit():
+            status, _, code = fault.partition(" ")
+            words = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode() if code else b""
+            self._answer(int(status), [("Content-Type", "application/xml")], words, len(words))
         else:
             self._forward(body, fault)
 
@@ -296,23 +298,125 @@ def test_a_hint_that_cannot_be_had(faulty: FaultyS3, s3_url: str) -> None:
         storage.read_bytes(f"{s3_url}/x")
 
 
+def test_parts_of_two_versions_are_never_read_as_one(
+    faulty: FaultyS3, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "BLOCK", 100_000)
+    storage.write_bytes(f"{s3_url}/x", b"1" * 300_000)
+    with storage.open_input(f"{s3_url}/x") as file:
+        assert set(file.read(10)) == {ord("1")}
+        storage.write_bytes(f"{s3_url}/x", b"2" * 300_000)
+        faulty.heal()
+        with pytest.raises(StorageError, match=f"{s3_url}/x was replaced while it was read"):
+            file.read()
+    assert faulty.gets("/x") == 1
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A content that is sent in three parts, the smallest that S3 takes."""
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda *_, **__: 5 * 2**20)
+    return bytes(range(256)) * (11 * 2**12)
+
+
+def unfinished(client: Any, url: str) -> list[Any]:
+    """The uploads whose parts are stored, and paid for, without being visible."""
+    return client.list_multipart_uploads(Bucket=url.removeprefix("s3://")).get("Uploads", [])
+
+
+@pytest.mark.parametrize("fault", ["503", "reset"])
+def test_an_upload_that_breaks_off_leaves_nothing(
+    fault: str, in_parts: bytes, faulty: FaultyS3, s3_url: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_retry, "ATTEMPTS", 2)
+    storage.write_bytes(f"{s3_url}/x", b"old")
+    faulty.fail(fault, where="partNumber=2")
+    with pytest.raises(StorageError, match=f"cannot write {s3_url}/x"), storage.open_output(f"{s3_url}/x") as file:
+        file.write(in_parts)
+    assert any("partNumber=1" in request for request in faulty.requests)
+    assert storage.read_bytes(f"{s3_url}/x") == b"old"
+    assert unfinished(s3_client, s3_url) == []
+
+
+@pytest.mark.parametrize(("fault", "where"), [("503", "partNumber=2"), ("reset", "partNumber=2"), ("cut", "uploadId")])
+def test_an_upload_in_parts_is_repeated(
+    fault: str, where: str, in_parts: bytes, faulty: FaultyS3, s3_url: str, s3_client: Any
+) -> None:
+    faulty.fail(fault, times=1, where=where)
+    with storage.open_output(f"{s3_url}/x") as file:
+        file.write(in_parts)
+    assert storage.read_bytes(f"{s3_url}/x") == in_parts
+    assert unfinished(s3_client, s3_url) == []
+
+
+def test_an_upload_that_the_service_forgot(in_parts: bytes, faulty: FaultyS3, s3_url: str, s3_client: Any) -> None:
+    """Some services answer so when a completion whose answer was lost is asked for again."""
+    faulty.fail("404 NoSuchUpload", times=1, where="POST /" + s3_url.removeprefix("s3://") + "/x?uploadId")
+    with storage.open_output(f"{s3_url}/x") as file:
+        file.write(in_parts)
+    assert storage.read_bytes(f"{s3_url}/x") == in_parts
+    assert unfinished(s3_client, s3_url) == []
+
+
+@pytest.mark.parametrize("fault", ["503 SlowDown", "500 InternalError", "429 TooManyRequests", "400 RequestTimeout"])
+def test_what_a_busy_service_says(fault: str, faulty: FaultyS3, s3_url: str) -> None:
+    storage.write_bytes(f"{s3_url}/x", CONTENT)
+    faulty.fail(fault, times=2)
+    assert storage.read_bytes(f"{s3_url}/x") == CONTENT
+
+
+def test_pauses_grow_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(_retry.time, "sleep", pauses.append)
+    monkeypatch.setattr(_retry, "ATTEMPTS", 10)
+
+    def fail() -> None:
+        raise ConnectionResetError
+
+    with pytest.raises(StorageError, match="after 10 attempts"):
+        _retry.attempt(fail, "read", "s3://b/x")
+    longest = [min(_retry.LONGEST_WAIT, _retry.FIRST_WAIT * 2**number) for number in range(9)]
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+
+
+def test_processes_do_not_come_back_at_the_same_moment() -> None:
+    script = "from sortase import _retry; print([_retry._JITTER.random() for _ in range(4)])"
+    path = os.pathsep.join([str(Path(storage.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", script]
+    seen = {subprocess.check_output(command, env={**os.environ, "PYTHONPATH": path}) for _ in range(2)}
+    assert len(seen) == 2
+
+
+def test_missing_credentials(
+    s3_through: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    s3_through("http://127.0.0.1:9")
+    with pytest.raises(StorageError, match=r"cannot read s3://b/x: no credentials; set AWS_ACCESS_KEY_ID"):
+        storage.read_bytes("s3://b/x")
+
+
 # Copies in a node's cache
 
 
 def entries() -> list[Path]:
     """The copies of this node, whole or not."""
-    return [path for path in storage.cache_folder().glob("*/*") if path.is_dir()]
+    return [path for path in _local.cache_folder().glob("*/*") if path.is_dir()]
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("SORTASE_CACHE", "~/mine")
-    assert storage.cache_folder() == tmp_path / "mine"
+    assert _local.cache_folder() == tmp_path / "mine"
     monkeypatch.delenv("SORTASE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert storage.cache_folder() == tmp_path / "xdg" / "sortase"
+    assert _local.cache_folder() == tmp_path / "xdg" / "sortase"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert storage.cache_folder() == tmp_path / ".cache" / "sortase"
+    assert _local.cache_folder() == tmp_path / ".cache" / "sortase"
 
 
 def test_a_local_file_is_its_own_copy(tmp_path: Path) -> None:
@@ -361,6 +465,62 @@ def test_a_fill_that_fails_leaves_nothing(faulty: FaultyS3, s3_url: str, monkeyp
     assert entries() == []
     faulty.heal()
     assert sorted(storage.list_files(str(storage.fetch(f"{s3_url}/model")))) == ["a", "b"]
+
+
+def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None], times: int) -> None:
+    """Let ``change`` happen when the first file of a folder is copied and the others are not, as a writer may."""
+    download = storage._download
+    left = iter(range(times))
+
+    def late(url: str, names: list[str], local: Path) -> None:
+        download(url, names[:1], local)
+        if next(left, None) is not None:
+            change()
+        download(url, names[1:], local)
+
+    monkeypatch.setattr(storage, "_download", late)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(lambda url: storage.write_bytes(f"{url}/a", b"new"), {"a": b"new", "b": b"old"}, id="copied"),
+        pytest.param(lambda url: storage.write_bytes(f"{url}/b", b"new"), {"a": b"old", "b": b"new"}, id="to come"),
+        pytest.param(lambda url: storage.remove(f"{url}/b"), {"a": b"old"}, id="removed"),
+        pytest.param(
+            lambda url: storage.write_bytes(f"{url}/c", b"new"), {"a": b"old", "b": b"old", "c": b"new"}, id="added"
+        ),
+    ],
+)
+def test_a_copy_is_of_one_version(
+    change: Callable[[str], None], expected: dict[str, bytes], s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        storage.write_bytes(f"{s3_url}/model/{name}", b"old")
+    changing(monkeypatch, lambda: change(f"{s3_url}/model"), times=1)
+    copy = storage.fetch(f"{s3_url}/model")
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == expected
+    assert storage.fetch(f"{s3_url}/model") == copy
+
+
+def test_a_source_that_never_rests(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(100))
+    storage.write_bytes(f"{s3_url}/model/a", b"x")
+    changing(monkeypatch, lambda: storage.write_bytes(f"{s3_url}/model/a", str(next(numbers)).encode()), times=100)
+    with pytest.raises(StorageError, match="changed each of the 3 times"):
+        storage.fetch(f"{s3_url}/model")
+    assert entries() == []
+
+
+@pytest.mark.parametrize("copy", ["download", "fetch"])
+def test_names_that_lead_out_of_the_folder(copy: str, s3_client: Any, s3_url: str, tmp_path: Path) -> None:
+    s3_client.put_object(Bucket=s3_url.removeprefix("s3://"), Key="run/../../../outside", Body=b"x")
+    with pytest.raises(InputError, match="leads out of the folder"):
+        if copy == "download":
+            storage.download(f"{s3_url}/run", tmp_path / "a" / "b" / "c")
+        else:
+            storage.fetch(f"{s3_url}/run")
+    assert list(tmp_path.rglob("outside")) == list(_local.cache_folder().rglob("outside")) == []
 
 
 def fetching(url: str) -> subprocess.Popen[str]:

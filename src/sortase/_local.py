@@ -1,12 +1,13 @@
-"""Files of this machine: written whole or not at all, with faults of the system told in words."""
+"""Files of this machine: written whole or not at all, with faults of the system told in words; its cache of copies."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -64,3 +65,56 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def cache_folder() -> Path:
+    """``$SORTASE_CACHE``, else ``sortase`` in the user's cache folder."""
+    if named := os.environ.get("SORTASE_CACHE"):
+        return Path(named).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "sortase"
+
+
+def cached(source: str, version: str, name: str, fill: Callable[[Path], None]) -> Path:
+    """The copy called ``name`` of this version of ``source``, which ``fill`` makes where there is none.
+
+    One process of this machine fills and the others wait. A copy takes its place when it is whole, and other versions
+    of the same source are removed first, so that the cache holds each source once.
+    """
+    folder = cache_folder() / _digest(source)
+    entry = folder / _digest(version) / name
+    with _lock(folder):
+        if not entry.exists():
+            _empty(folder)
+            partial = folder / "partial"
+            try:
+                fill(partial / name)
+                with naming_faults("write", entry):
+                    partial.rename(entry.parent)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return entry
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _empty(folder: Path) -> None:
+    """Remove other versions, and what a process left that was killed."""
+    for old in folder.iterdir():
+        if old.is_dir():
+            with naming_faults("remove", old):
+                shutil.rmtree(old)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One process at a time; the system frees it when its holder dies."""
+    import fcntl
+
+    with naming_faults("write", folder / ".lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

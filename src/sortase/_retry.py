@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import MissingInputError, SortaseError, StorageError
 
@@ -14,10 +16,23 @@ T = TypeVar("T")
 ATTEMPTS = 6
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 8.0
-_JITTER = random.Random(0)
+_JITTER = random.SystemRandom()  # differs between processes, also forked ones, that fail at the same moment
 
-_PASSING_CODES = {"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"}
+# NoSuchUpload answers the repeat of a completion whose first answer was lost; sending the whole again settles it.
+_PASSING_CODES = frozenset(
+    {"429", "500", "502", "503", "504", "InternalError", "NoSuchUpload", "RequestTimeout"}
+    | {"ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+)
 _PASSING_ERRNOS = {errno.EIO, errno.EBUSY, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
+_PASSING_NAMES = (
+    *("ConnectionError", "TimeoutError", "ConnectionClosedError", "ServerDisconnectedError"),
+    *("ClientPayloadError", "IncompleteReadError", "ResponseStreamingError", "HTTPClientError"),
+)
+_REPLACED = "FileExpired"  # how s3fs says that a file has another ETag than when it was opened
+
+
+class ReplacedError(StorageError):
+    """What is read was replaced meanwhile: no part of it may be put beside parts of the other."""
 
 
 def _code(error: BaseException) -> str:
@@ -31,8 +46,7 @@ def is_passing(error: BaseException | None) -> bool:
     while error is not None:
         if _code(error) in _PASSING_CODES or isinstance(error, ConnectionError | TimeoutError):
             return True
-        name = type(error).__name__
-        if name.endswith(("ConnectionError", "TimeoutError", "ConnectionClosedError", "EndpointConnectionError")):
+        if type(error).__name__.endswith(_PASSING_NAMES):
             return True
         if isinstance(error, OSError) and error.errno in _PASSING_ERRNOS:
             return True
@@ -47,9 +61,11 @@ def attempt(work: Callable[[], T], what: str, url: str) -> T:
             return work()
         except SortaseError:
             raise
-        except FileNotFoundError as error:
-            raise MissingInputError(f"cannot {what} {url}: it does not exist") from error
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and not is_passing(error):
+                raise MissingInputError(f"cannot {what} {url}: it does not exist") from error
+            if type(error).__name__ == _REPLACED:
+                raise ReplacedError(f"{url} was replaced while it was read; read it again") from error
             if not is_passing(error) or number == ATTEMPTS:
                 tried = f" after {number} attempts" if number > 1 else ""
                 raise StorageError(f"cannot {what} {url}{tried}: {words(error)}") from error
@@ -61,4 +77,37 @@ def attempt(work: Callable[[], T], what: str, url: str) -> T:
 def words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "the disk is full"
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     return f"{type(error).__name__}: {error}"
+
+
+class Repeating(io.RawIOBase):
+    """A remote file each of whose reads is repeated by itself, so that a long one does not start again.
+
+    All reads are of the version that was opened: s3fs asks for its ETag.
+    """
+
+    def __init__(self, file: Any, url: str):
+        self._file, self._url = file, url
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        data = attempt(lambda: self._file.read(len(buffer)), "read", self._url)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -11,7 +11,6 @@ import glob
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 import uuid
@@ -19,14 +18,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ._local import DISK_FAULTS, is_whole, local_output, naming_faults
-from ._retry import attempt
+from ._local import DISK_FAULTS, cached, is_whole, local_output, naming_faults
+from ._retry import Repeating, ReplacedError, attempt
 from .errors import InputError, MissingInputError, StorageError
 
 BLOCK = 8 * 2**20
+COPIES = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def local_path(url: str) -> Path:
 def join(url: str, *parts: str) -> str:
     if is_remote(url):
         return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts)])
-    return str(local_path(url).joinpath(*parts))
+    return str(local_path(url).joinpath(*(part.strip("/") for part in parts)))
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
@@ -104,7 +105,10 @@ def list_files(url: str) -> dict[str, FileInfo]:
     paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if is_whole(path))
     found = {}
     for path in paths:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # removed by another process since it was listed
+            continue
         name = "" if path == root else path.relative_to(root).as_posix()
         found[name] = FileInfo(status.st_size, str(status.st_mtime_ns))
     return found
@@ -140,35 +144,7 @@ def _open_remote(url: str) -> BinaryIO:
     opened = _remote(url, "read", lambda fs, path: fs.open(path, "rb", block_size=BLOCK))
     if getattr(opened, "details", {}).get("type") == "directory":
         raise InputError(f"{url} is a folder where a file is expected")
-    return cast(BinaryIO, io.BufferedReader(_Repeating(opened, url)))
-
-
-class _Repeating(io.RawIOBase):
-    """A remote file each of whose reads is repeated by itself, so that a long one does not start again."""
-
-    def __init__(self, file: Any, url: str):
-        self._file, self._url = file, url
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def readinto(self, buffer: Any) -> int:
-        data = attempt(lambda: self._file.read(len(buffer)), "read", self._url)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    return cast(BinaryIO, io.BufferedReader(Repeating(opened, url)))
 
 
 @contextmanager
@@ -206,7 +182,7 @@ def write_bytes(url: str, data: bytes) -> None:
 def read_json(url: str) -> Any:
     try:
         return json.loads(read_bytes(url))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{url} is not valid JSON: {error}") from error
 
 
@@ -237,12 +213,12 @@ def _remove_remote(filesystem: Any, path: str) -> None:
 def upload(local: Path, url: str) -> None:
     """Copy a local file or folder to ``url``; existing files of a folder there stay unless they are replaced."""
     if require(str(local)).is_dir():
-        for path in sorted(path for path in local.rglob("*") if path.is_file()):
+        for path in sorted(path for path in local.rglob("*") if is_whole(path)):
             upload(path, join(url, *path.relative_to(local).parts))
     elif is_remote(url):
         _remote(url, "write", lambda fs, path: fs.put_file(str(local), path))
     else:
-        with local.open("rb") as source, open_output(url) as target:
+        with _open_local(str(local)) as source, open_output(url) as target:
             shutil.copyfileobj(source, target, BLOCK)
 
 
@@ -254,6 +230,8 @@ def download(url: str, local: Path) -> None:
 def _download(url: str, names: list[str], local: Path) -> None:
     for name in names:
         parts = name.split("/") if name else []
+        if ".." in parts:
+            raise InputError(f"{url} holds {name!r}, whose name leads out of the folder it is copied to")
         with open_input(join(url, *parts)) as source, local_output(local.joinpath(*parts)) as target:
             shutil.copyfileobj(source, target, BLOCK)
 
@@ -293,52 +271,31 @@ def fetch(url: str) -> Path:
     """A local path with the content of ``url``: itself, or a copy in this node's cache, made once.
 
     The cache is ``$SORTASE_CACHE``, else ``sortase`` in the user's cache folder. A changed remote file or folder gets
-    a new copy and the older one is removed.
+    a new copy and the older one is removed: open what is fetched before the source changes, and fetch again after.
     """
     if not is_remote(url):
         return require(url)
-    files = list_files(url)
-    if not files:
-        raise _missing(url)
-    return _cached(url, files)
+    for _ in range(COPIES):
+        files = list_files(url)
+        if not files:
+            raise _missing(url)
+        try:
+            source = url.rstrip("/")
+            version = repr(sorted(files.items()))
+            return cached(source, version, source.rpartition("/")[2], partial(_copy, url, files))
+        except ReplacedError:
+            continue
+    raise StorageError(f"{url} changed each of the {COPIES} times that it was copied; try again when it is complete")
 
 
-def cache_folder() -> Path:
-    if named := os.environ.get("SORTASE_CACHE"):
-        return Path(named).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "sortase"
-
-
-def _cached(url: str, files: dict[str, FileInfo]) -> Path:
-    of_url = cache_folder() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:24]
-    version = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:24]
-    name = url.rstrip("/").rpartition("/")[2]
-    entry = of_url / version / name
-    with _lock(of_url):
-        if not entry.exists():
-            for old in of_url.iterdir():
-                if old.is_dir():
-                    shutil.rmtree(old)
-            partial = of_url / "partial"
-            try:
-                _download(url, list(files), partial / name)
-                partial.rename(of_url / version)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    return entry
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time; the system frees it when its holder dies."""
-    import fcntl
-
-    with naming_faults("write", folder / ".lock"):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _copy(url: str, files: dict[str, FileInfo], path: Path) -> None:
+    """Copy these files, all of them of the versions that were listed."""
+    try:
+        _download(url, list(files), path)
+    except MissingInputError as error:
+        raise ReplacedError(f"{url} changed while it was copied: {error}") from error
+    if list_files(url) != files:
+        raise ReplacedError(f"{url} changed while it was copied")
 
 
 def fingerprint(url: str) -> str:
@@ -354,7 +311,8 @@ def fingerprint(url: str) -> str:
 
 
 def _sha256(url: str) -> str:
-    with local_path(url).open("rb") as file:
+    path = local_path(url)
+    with naming_faults("read", path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
