@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Models of a few kilobytes gain nothing from threads, and threads that wait for each other crawl on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLIENTS: dict[str, dict[str, Any]] = {}  # what s3fs keeps, by address; s3fs itself does not see addresses change
