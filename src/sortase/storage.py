@@ -28,6 +28,7 @@ from .errors import InputError, MissingInputError, StorageError
 
 BLOCK = 8 * 2**20
 COPIES = 3
+PARTS = 3  # of 50 MB that are sent at once: each is in memory twice
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
     options: dict[str, Any] = {}
     if url.startswith(("s3://", "s3a://")):
-        options = {"use_listings_cache": False, "config_kwargs": {"retries": {"max_attempts": 1, "mode": "standard"}}}
+        options = {
+            "use_listings_cache": False,
+            "max_concurrency": PARTS,
+            "config_kwargs": {"retries": {"max_attempts": 1, "mode": "standard"}},
+        }
     try:
         return fsspec.core.url_to_fs(url, **options)
     except (ValueError, ImportError) as error:
