@@ -1,5 +1,6 @@
 """Streamed predictions: row order, every row once, and the public functions over saved models."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,12 @@ import torch
 
 from makers import CLASSES, architecture, dataset
 from sortase import predict_from_checkpoint
-from sortase.config.evaluate import EvaluateSpec, PredictSpec
+from sortase.config.evaluate import PredictSpec
 from sortase.data.sequences import Sequences
 from sortase.errors import InputError
 from sortase.model import inference
 from sortase.model.load import Trained, build_model, load_config, load_trained
 from sortase.model.task import TASKS
-from sortase.pipeline.evaluate import EvaluateJob, evaluate, flat
 from sortase.pipeline.predict import predict
 from sortase.pipeline.train import save
 
@@ -107,22 +107,17 @@ def test_predict_carries_columns_and_ranks_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evaluation_counts_every_labelled_unit_once(kind: str, tmp_path: Path) -> None:
-    sequences = Sequences.open(dataset(kind, 50), TASKS[kind].label_column)
-    job = EvaluateJob(
-        trained=trained(kind),
-        test=sequences.view(np.arange(37)),
-        train=sequences.view(np.arange(37, 50)),
-        split_unit="row",
-        settings=EvaluateSpec(batch_size=16, bootstrap=40),
-        precision="fp32",
-        seed=0,
-    )
-    found = evaluate(job, str(tmp_path), lambda text: None)
-    labelled = sum(int((sequences.labels_of(i) >= 0).sum()) for i in range(37))
-    assert found["units"] == np.sum(found["confusion_matrix"]) == labelled
-    assert pq.read_table(tmp_path / "predictions.parquet").num_rows == labelled
-    assert found["baseline"]["verdict"].startswith("The transformer")
-    assert flat(found)["eval_accuracy"] == found["metrics"]["accuracy"]
-    low, high = found["intervals"]["accuracy"]
-    assert low <= found["metrics"]["accuracy"] <= high
+def test_pieces_hold_whole_rows_and_bound_what_is_handed_on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "WINDOW_LOGITS", 900)
+    monkeypatch.setattr(inference, "PIECE_LOGITS", 150)
+    sequences = Sequences.open(dataset(kind, 130), TASKS[kind].label_column)
+    found = list(inference.stream(trained(kind), sequences, batch_size=4))
+    assert all(piece.logits.size <= 150 for piece in found)
+    shared = [set(a.rows) & set(b.rows) for a, b in pairwise(found)]
+    assert not any(shared)
+    expected = TASKS[kind].unit_counts(sequences.lengths)
+    assert np.bincount(np.concatenate([piece.rows for piece in found])).tolist() == expected.tolist()
+
+
+def test_a_row_larger_than_any_piece_still_comes_whole() -> None:
+    assert [part.tolist() for part in inference._cut(np.array([5, 99, 1, 2, 3]), 5)] == [[0], [1], [2, 3], [4]]

@@ -7,7 +7,7 @@ transformer is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,43 +18,64 @@ from .task import Task
 from .token_features import TokenFeatures
 
 Predictor = Callable[[Sequences], Iterator[Scores]]
-MOST_TOKENS = 2_000_000
-MOST_ROWS = 20_000
+MOST_COUNTED = 100_000  # rows whose labels are only counted
+MOST_ROWS = 20_000  # rows that logistic regression sees
+MOST_TOKENS = 8_000_000
+WORK = 5e9  # features x classes x iterations: some seconds of one core
 WINDOW = 2048
 
 
-def majority(train: Sequences, classes: int) -> Predictor:
+class Learnt(NamedTuple):
+    """A fitted classifier, from how many units it learnt, and in how many rows these were."""
+
+    predictor: Predictor
+    units: int
+    rows: int
+
+
+Learner = Callable[[Sequences, int, int], Learnt]
+
+
+def majority(train: Sequences, classes: int, seed: int) -> Predictor:
     """The frequencies of the classes in the training side, whatever the input."""
     counts = np.zeros(classes)
-    for window in train.windows():
-        labels = np.concatenate([train.labels_of(i) for i in window])
-        counts += np.bincount(labels[labels >= 0], minlength=classes)
-    logits = np.log(counts + 1e-9).astype(np.float32)
+    for _, labels in _labelled(train, sample_rows(train, seed, MOST_COUNTED)):
+        counts += np.bincount(labels, minlength=classes)
+    logits = _log(counts)
     return _scored(lambda sequences, window, units: np.tile(logits, (len(units), 1)))
 
 
-def sample_rows(train: Sequences, seed: int) -> np.ndarray:
-    """Rows to learn from: all, or a random part that holds ``MOST_ROWS`` rows and ``MOST_TOKENS`` tokens at most."""
-    order = np.random.default_rng(seed).permutation(len(train))
-    tokens = np.cumsum(train.lengths[order], dtype=np.int64)
-    return np.sort(order[: max(1, min(MOST_ROWS, int(np.searchsorted(tokens, MOST_TOKENS))))])
+def sample_rows(train: Sequences, seed: int, rows: int = MOST_ROWS, tokens: int | None = None) -> np.ndarray:
+    """Rows to learn from: all, or a random part of at most so many rows and, if given, tokens."""
+    order = np.random.default_rng(seed).permutation(len(train))[:rows]
+    if tokens is not None:
+        total = np.cumsum(train.lengths[order], dtype=np.int64)
+        order = order[: max(1, int(np.searchsorted(total, tokens, side="right")))]
+    return np.sort(order)
 
 
-def bag_of_tokens(train: Sequences, classes: int, seed: int) -> tuple[Predictor, int]:
-    """Logistic regression on tf-idf weighted token counts of a row; also says from how many rows it learnt."""
+def _labelled(train: Sequences, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tokens and labels of the labelled units of these rows, a window at a time; of a row's unit the first token."""
+    for window in (rows[start : start + WINDOW] for start in range(0, len(rows), WINDOW)):
+        each = [train.labels_of(i) for i in window]
+        labels = np.concatenate(each)
+        tokens = np.concatenate([train.tokens_of(i)[: len(of)] for i, of in zip(window, each, strict=True)])
+        yield tokens[labels >= 0].astype(np.int64), labels[labels >= 0].astype(np.int64)
+
+
+def bag_of_tokens(train: Sequences, classes: int, seed: int) -> Learnt:
+    """Logistic regression on tf-idf weighted token counts of a row."""
     from sklearn.feature_extraction.text import TfidfTransformer
-    from sklearn.pipeline import make_pipeline
 
-    rows = sample_rows(train, seed)
+    rows = sample_rows(train, seed, tokens=MOST_TOKENS)
     size = train.max_token() + 1
     labels = np.array([train.labels_of(i)[0] for i in rows])
-    model = make_pipeline(TfidfTransformer(sublinear_tf=True), _logistic(10.0, seed))
-    model.fit(counts_of(train, rows, size), labels)
+    scores = _logistic(TfidfTransformer(sublinear_tf=True), counts_of(train, rows, size), labels, classes, 10.0, seed)
 
     def predict(sequences: Sequences, window: np.ndarray, units: np.ndarray) -> np.ndarray:
-        return _all_classes(model, counts_of(sequences, window, size), classes)
+        return scores(counts_of(sequences, window, size))
 
-    return _scored(predict), len(rows)
+    return Learnt(_scored(predict), len(rows), len(rows))
 
 
 def counts_of(sequences: Sequences, rows: np.ndarray, size: int) -> Any:
@@ -68,55 +89,71 @@ def counts_of(sequences: Sequences, rows: np.ndarray, size: int) -> Any:
     return csr_matrix((np.ones(known.sum(), np.float32), (owner[known], flat[known])), (len(rows), size))
 
 
-def token_identity(train: Sequences, classes: int, seed: int) -> tuple[Predictor, int]:
+def token_identity(train: Sequences, classes: int, seed: int) -> Learnt:
     """How often each class befell the very same token in training: logistic regression on its identity."""
-    counts = np.zeros((train.max_token() + 1, classes))
-    for window in train.windows(WINDOW):
-        tokens, labels = (np.concatenate([of(i) for i in window]) for of in (train.tokens_of, train.labels_of))
-        known = labels >= 0
-        np.add.at(counts, (tokens[known], labels[known]), 1)
+    rows = sample_rows(train, seed, MOST_COUNTED)
+    size = train.max_token() + 1
+    flat = np.zeros(size * classes)
+    for tokens, labels in _labelled(train, rows):
+        flat += np.bincount(tokens * classes + labels, minlength=len(flat))
+    counts = flat.reshape(size, classes)
     prior = counts.sum(0) / max(1, counts.sum())
-    logits = np.log(counts + prior + 1e-9).astype(np.float32)
+    logits = np.log(np.vstack([counts, np.zeros(classes)]) + prior + 1e-9).astype(np.float32)
 
     def predict(sequences: Sequences, window: np.ndarray, units: np.ndarray) -> np.ndarray:
-        return logits[np.minimum(units, len(logits) - 1)]
+        return logits[np.minimum(units, size)]
 
-    return _scored(predict), int(counts.sum())
+    return Learnt(_scored(predict), int(counts.sum()), len(rows))
 
 
-def token_statistics(train: Sequences, classes: int, seed: int) -> tuple[Predictor, int]:
+def token_statistics(train: Sequences, classes: int, seed: int) -> Learnt:
     """Logistic regression over tokens, for tokens never seen with a label: how often, where, with what they occur."""
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    rows = sample_rows(train, seed)
-    labels = np.full(train.max_token() + 1, -1)
-    for i in range(len(train)):
-        shown = train.labels_of(i)
-        labels[train.tokens_of(i)[shown >= 0]] = shown[shown >= 0]
+    rows = sample_rows(train, seed, tokens=MOST_TOKENS // 4)
+    known = np.full(train.max_token() + 1, -1)
+    for tokens, labels in _labelled(train, rows):
+        known[tokens] = labels
     features = TokenFeatures(train, rows, seed)
-    learnt = np.flatnonzero(labels >= 0)
-    model = make_pipeline(StandardScaler(), _logistic(0.1, seed))
-    model.fit(features.of(learnt), labels[learnt])
+    learnt = np.flatnonzero(known >= 0)
+    scores = _logistic(StandardScaler(), features.of(learnt), known[learnt], classes, 0.1, seed)
 
     def predict(sequences: Sequences, window: np.ndarray, units: np.ndarray) -> np.ndarray:
         tokens, inverse = np.unique(units, return_inverse=True)
-        return _all_classes(model, features.of(tokens), classes)[inverse]
+        return scores(features.of(tokens))[inverse]
 
-    return _scored(predict), len(learnt)
+    return Learnt(_scored(predict), len(learnt), len(rows))
 
 
-def _logistic(strength: float, seed: int) -> Any:
+def _logistic(
+    scaler: Any, features: Any, labels: np.ndarray, classes: int, strength: float, seed: int
+) -> Callable[[Any], np.ndarray]:
+    """A function from features to log-probabilities ``[n, classes]``, fitted in bounded time."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
 
-    return LogisticRegression(C=strength, max_iter=200, random_state=seed, class_weight=None)
+    if len(np.unique(labels)) < 2:
+        always = _log(np.bincount(labels, minlength=classes))
+        return lambda found: np.tile(always, (found.shape[0], 1))
+    iterations = int(np.clip(WORK / (max(1, getattr(features, "nnz", features.size)) * classes), 25, 200))
+    model = make_pipeline(scaler, LogisticRegression(C=strength, max_iter=iterations, random_state=seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations are bounded on purpose
+        model.fit(features, labels)
+
+    def scores(found: Any) -> np.ndarray:
+        probabilities = np.zeros((found.shape[0], classes))
+        probabilities[:, model.classes_] = model.predict_proba(found)
+        return np.log(probabilities.clip(1e-13)).astype(np.float32)
+
+    return scores
 
 
-def _all_classes(model: Any, features: Any, classes: int) -> np.ndarray:
-    """Log-probabilities for every class; those that training never saw get next to none."""
-    probabilities = np.zeros((features.shape[0], classes))
-    probabilities[:, model.classes_] = model.predict_proba(features)
-    return np.log(probabilities.clip(1e-13)).astype(np.float32)
+def _log(counts: np.ndarray) -> np.ndarray:
+    return np.log(counts + 1e-9).astype(np.float32)
 
 
 def _scored(predict: Callable[[Sequences, np.ndarray, np.ndarray], np.ndarray]) -> Predictor:
@@ -139,13 +176,13 @@ def _scored(predict: Callable[[Sequences, np.ndarray, np.ndarray], np.ndarray]) 
     return stream
 
 
-LEARNERS: dict[tuple[str, str], tuple[str, Callable[[Sequences, int, int], tuple[Predictor, int]]]] = {
+LEARNERS: dict[tuple[str, str], tuple[str, Learner]] = {
     ("row", "row"): ("bag of tokens (tf-idf)", bag_of_tokens),
     ("token", "row"): ("the token itself", token_identity),
     ("token", "token"): ("a token's frequency, rank and company", token_statistics),
 }
 
 
-def learner(task: Task, split_unit: str) -> tuple[str, Callable[[Sequences, int, int], tuple[Predictor, int]]]:
+def learner(task: Task, split_unit: str) -> tuple[str, Learner]:
     """The fitting simple classifier by what is labelled and what was split, and what it looks at, in words."""
     return LEARNERS[task.unit, split_unit]

@@ -43,6 +43,11 @@ def overall(matrix: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def figures(matrix: np.ndarray) -> dict[str, float | None]:
+    """``overall`` of one matrix as plain numbers, None when it is empty."""
+    return {name: float(value) if matrix.any() else None for name, value in overall(matrix).items()}
+
+
 def _mcc(support: np.ndarray, predicted: np.ndarray, hits: np.ndarray, total: np.ndarray) -> np.ndarray:
     covariance = hits * total - (support * predicted).sum(-1)
     spread = (total**2 - (support**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))

@@ -11,7 +11,7 @@ from ..data.sequences import IGNORED, Sequences
 from ..errors import WorkFailedError
 from ..progress import Progress
 from .load import Trained
-from .scores import Scores
+from .scores import Scores, empty
 
 WINDOW_TOKENS = 4_000_000  # rows sorted by length together
 WINDOW_ROWS = 8192
@@ -35,6 +35,8 @@ def stream(
     progress = Progress(len(sequences), what or "score")
     classes = len(trained.class_map)
     counts = trained.task.unit_counts(lengths).astype(np.int64)
+    if not len(sequences):
+        yield empty(classes)
     with progress:
         for window in _windows(lengths, counts * classes):
             starts = np.concatenate([[0], np.cumsum(counts[window])])

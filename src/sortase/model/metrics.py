@@ -68,7 +68,7 @@ class Metrics:
         self.finish()
         auroc, auprc = self._ranking.auroc(), self._ranking.auprc()
         metrics: dict[str, float | None] = {"loss": self._loss / self.units if self.units else None}
-        metrics |= {name: float(value) for name, value in confusion.overall(self.matrix).items()}
+        metrics |= confusion.figures(self.matrix)
         metrics |= {"auroc": mean_defined(auroc), "auprc": mean_defined(auprc), "ece": self._calibration.ece()}
         return {
             "units": self.units,

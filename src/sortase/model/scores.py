@@ -35,6 +35,12 @@ class Scores:
         )
 
 
+def empty(classes: int) -> Scores:
+    """Scores of no unit at all, for files that need their columns even so."""
+    none = np.empty(0, dtype=np.int64)
+    return Scores(none, none.astype(np.int32), none, np.empty((0, classes), dtype=np.float32), none)
+
+
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
     """Log-softmax over the last axis, float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)

@@ -54,7 +54,7 @@ class TokenVotes:
                 votes.update(seen, self.labels[seen], winners)
         return {
             "tokens": len(seen),
-            "metrics": {name: float(value) for name, value in confusion.overall(matrix).items()},
+            "metrics": confusion.figures(matrix),
             "intervals": votes.intervals(),
             "confusion_matrix": matrix.tolist(),
         }

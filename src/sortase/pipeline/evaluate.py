@@ -13,7 +13,8 @@ from .. import storage
 from ..config.evaluate import EvaluateSpec
 from ..data.checks import check_labels, check_tokens, overlong
 from ..data.sequences import Sequences
-from ..model import baseline
+from ..errors import InputError
+from ..model import baseline, confusion
 from ..model.inference import stream
 from ..model.load import Trained
 from ..model.metrics import Cluster, Metrics
@@ -41,6 +42,11 @@ class EvaluateJob:
 def evaluate(job: EvaluateJob, folder: str, say: Say) -> dict[str, Any]:
     """Score the test side; writes predictions.parquet, predictions.pkl and, last, evaluation.json below ``folder``."""
     trained = job.trained
+    if not any((job.test.labels_of(i) >= 0).any() for i in range(len(job.test))):
+        raise InputError(
+            f"the {len(job.test)} rows to evaluate hold no labelled {trained.task.unit}; "
+            "a random split needs split.test_size above 0"
+        )
     check_tokens(job.test, trained.model.config.vocab_size)
     check_labels(job.test, len(trained.class_map))
     if cut := overlong(job.test, trained.max_length):
@@ -53,7 +59,7 @@ def evaluate(job: EvaluateJob, folder: str, say: Say) -> dict[str, Any]:
         "rows": len(job.test),
         "unit": trained.task.unit,
         **metrics.result(),
-        "baseline": compare(job, metrics, say) if job.settings.baseline and job.train is not None else None,
+        "baseline": compare(job, job.train, metrics, say) if job.settings.baseline and job.train is not None else None,
         "speed": {"rows_per_second": round(len(job.test) / max(seconds, 1e-9), 2), "seconds": round(seconds, 3)},
     }
     storage.write_json(storage.join(folder, "evaluation.json"), evaluation)
@@ -82,28 +88,35 @@ def score(job: EvaluateJob, metrics: Metrics, folder: str) -> float:
     return seconds
 
 
-def compare(job: EvaluateJob, model: Metrics, say: Say) -> dict[str, Any]:
+def compare(job: EvaluateJob, train: Sequences, model: Metrics, say: Say) -> dict[str, Any]:
     """Baselines on the same units, and in one sentence whether the transformer beats them."""
-    assert job.train is not None
     say("evaluate: baselines")
     classes, limit = len(job.trained.class_map), job.trained.max_length
-    simple = _measured(job, baseline.majority(job.train, classes), limit)
-    words, learn = baseline.learner(job.trained.task, job.split_unit)
+    simple = _measured(job, baseline.majority(train, classes, job.seed), limit)
+    features, learn = baseline.learner(job.trained.task, job.split_unit)
     started = time.monotonic()
-    predictor, units = learn(job.train, classes, job.seed)
-    learnt = _measured(job, predictor, limit)
+    learnt = learn(train, classes, job.seed)
+    rival = _measured(job, learnt.predictor, limit)
     seconds = time.monotonic() - started
-    best = max((learnt, simple), key=lambda m: m.result()["metrics"]["macro_f1"])
+    name = f"logistic regression on {features}"
+    if learnt.rows < len(train):
+        name += f" (learnt from {learnt.rows:,} of {len(train):,} rows)"
+    contest = (simple, "the majority class") if _macro_f1(simple) > _macro_f1(rival) else (rival, name)
     return {
         "majority": _parts(simple),
         "logistic_regression": {
-            **_parts(learnt),
-            "features": words,
+            **_parts(rival),
+            "features": features,
             "seconds": round(seconds, 3),
-            "train_units": units,
+            "train_units": learnt.units,
+            "train_rows": learnt.rows,
         },
-        **verdict(model, best, "the majority class" if best is simple else f"logistic regression on {words}"),
+        **verdict(model, *contest),
     }
+
+
+def _macro_f1(metrics: Metrics) -> float:
+    return float(confusion.overall(metrics.matrix)["macro_f1"])
 
 
 def _measured(job: EvaluateJob, predictor: baseline.Predictor, limit: int) -> Metrics:
@@ -120,7 +133,7 @@ def _parts(metrics: Metrics) -> dict[str, Any]:
 
 def verdict(model: Metrics, rival: Metrics, name: str) -> dict[str, Any]:
     """Macro F1 of both and the paired interval of their difference."""
-    ours, theirs = (m.result()["metrics"]["macro_f1"] for m in (model, rival))
+    ours, theirs = _macro_f1(model), _macro_f1(rival)
     figures = f"macro F1 {ours:.3f} against {theirs:.3f}"
     if not len(model.replicates.matrices):
         words = "beats" if ours > theirs else "does not beat"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from ..config.evaluate import PredictSpec
-from ..data.checks import check_tokens
-from ..data.sequences import Sequences
+from ..data.checks import check_tokens, overlong
+from ..data.sequences import IGNORED, Sequences
 from ..errors import InputError
 from ..model.inference import stream
 from ..model.load import Trained, load_trained
@@ -20,9 +22,9 @@ def predict(trained: Trained, settings: PredictSpec, url: str, precision: str = 
     Rows stream from the dataset to the file, which appears once it is whole.
     """
     sequences = Sequences.open(settings.dataset)
-    for name in settings.columns:
-        sequences.column(name)
-    check_tokens(sequences, trained.model.config.vocab_size)
+    if unknown := [name for name in settings.columns if name not in sequences.columns]:
+        raise InputError(f"unknown column '{unknown[0]}'; the dataset has {sorted(sequences.columns)}")
+    _check(trained, sequences)
     table = PredictionTable(
         trained.classes,
         tokens=trained.task.unit == "token",
@@ -61,13 +63,32 @@ def predict_from_checkpoint(
 
     Returns:
         One id a row in row order (sequence), or one id an input token, flattened in row order (token); with
-        ``return_logits`` also float32 logits ``[predictions, classes]``.
+        ``return_logits`` also float32 logits ``[predictions, classes]``. Tokens beyond the model's longest sequence
+        were not read: their id is -100, their logits are NaN, and a warning counts the rows.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     trained = load_trained(model_dir, task_of(classifier_type))
     sequences = Sequences.open(dataset_path)
+    _check(trained, sequences)
+    ends = np.cumsum(trained.task.unit_counts(sequences.lengths), dtype=np.int64)
+    starts = np.concatenate([[0], ends])
+    ids = np.full(starts[-1], IGNORED)
+    logits = np.full((starts[-1], len(trained.class_map)) if return_logits else 0, np.nan, dtype=np.float32)
+    for found in stream(trained, sequences, batch_size=batch_size):
+        places = starts[found.rows] + found.positions
+        ids[places] = found.logits.argmax(axis=1)
+        if return_logits:
+            logits[places] = found.logits
+    return (ids.tolist(), logits) if return_logits else ids.tolist()
+
+
+def _check(trained: Trained, sequences: Sequences) -> None:
+    """Refuse what the model cannot read at all, and say what it cannot read whole."""
     check_tokens(sequences, trained.model.config.vocab_size)
-    logits = np.concatenate([found.logits for found in stream(trained, sequences, batch_size=batch_size)])
-    ids = logits.argmax(axis=1).tolist()
-    return (ids, logits) if return_logits else ids
+    if cut := overlong(sequences, trained.max_length):
+        warnings.warn(
+            f"{cut} of {len(sequences)} sequences are longer than the model reads; "
+            f"only their first {trained.max_length} tokens count",
+            stacklevel=3,
+        )

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from .. import pickles, storage
 from ..data.sequences import Sequences
+from ..errors import InputError
 from ..model.scores import Scores, log_probabilities
 
 UNKNOWN = "unknown"
@@ -24,7 +25,8 @@ class PredictionTable:
 
     Columns: ``row``; ``position`` and ``token`` where tokens are labelled; the carried columns; ``label`` where there
     is one; ``prediction`` and its ``probability``; with ``top_k`` above 1 ``prediction_2``, ``probability_2``, …; and
-    ``p_<class>`` for up to 100 classes. Below ``threshold`` the prediction is ``unknown``.
+    ``p_<class>`` for up to 100 classes. Below ``threshold`` the prediction is ``unknown``. A carried column that has
+    the name of one of these is an InputError.
     """
 
     def __init__(
@@ -42,6 +44,19 @@ class PredictionTable:
         self.top_k = min(top_k, len(classes))
         self.threshold = threshold
         self.columns = columns or []
+        if taken := sorted(set(self.columns) & set(self._own_names())):
+            raise InputError(
+                f"column {taken[0]!r} cannot be carried along: predictions have a column of that name; "
+                "rename it in the dataset, or leave it out"
+            )
+
+    def _own_names(self) -> list[str]:
+        endings = ["", *(f"_{k + 1}" for k in range(1, self.top_k))]
+        ranked = [f"{name}{ending}" for ending in endings for name in ("prediction", "probability")]
+        return ["row", *(["position", "token"] if self.tokens else []), "label", *ranked, *self._shares()]
+
+    def _shares(self) -> list[str]:
+        return [f"p_{name}" for name in self.classes] if len(self.classes) <= MOST_CLASS_COLUMNS else []
 
     def of(self, scores: Scores, sequences: Sequences) -> pa.Table:
         probabilities = np.exp(log_probabilities(scores.logits))
@@ -52,14 +67,13 @@ class PredictionTable:
             parts |= {"position": pa.array(scores.positions), "token": pa.array(scores.tokens)}
         parts |= {name: self._carried(sequences, name, scores.rows) for name in self.columns}
         if self.labels:
-            named = np.where(scores.labels >= 0, self.classes[scores.labels], None)
-            parts["label"] = pa.array(named, pa.string())
+            named = self.classes[np.maximum(scores.labels, 0)]
+            parts["label"] = pa.array(np.where(scores.labels >= 0, named, None), pa.string())
         for k in range(self.top_k):
             ending = "" if k == 0 else f"_{k + 1}"
             parts[f"prediction{ending}"] = pa.array(self._named(best[:, k], ranked[:, k], k), pa.string())
             parts[f"probability{ending}"] = pa.array(ranked[:, k].astype(np.float32))
-        if len(self.classes) <= MOST_CLASS_COLUMNS:
-            parts |= {f"p_{c}": pa.array(probabilities[:, i].astype(np.float32)) for i, c in enumerate(self.classes)}
+        parts |= {n: pa.array(probabilities[:, i].astype(np.float32)) for i, n in enumerate(self._shares())}
         return pa.table(parts)
 
     def _named(self, winners: np.ndarray, probabilities: np.ndarray, k: int) -> np.ndarray:
@@ -84,45 +98,38 @@ def parquet_writer(url: str) -> Iterator[Any]:
                 writers.append(pq.ParquetWriter(file, table.schema, compression="zstd"))
             writers[0].write_table(table)
 
-        yield append
-        for writer in writers:
-            writer.close()
+        try:
+            yield append
+        finally:  # also after a failure: a writer left open complains once its file is gone
+            for writer in writers:
+                writer.close()
 
 
 class PickledPredictions:
     """``{"rows", "positions", "labels", "predictions", "probabilities", "classes"}`` of arrays.
 
-    Beyond 50 million probabilities they are left out (None): that much belongs into the Parquet file alone.
+    Beyond 50 million probabilities they are left out (None): that much belongs into the Parquet file alone. The rest
+    takes 20 bytes a unit.
     """
 
     def __init__(self, classes: list[str]):
         self.classes = classes
-        self._parts: list[Scores] = []
-        self._count = 0
+        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in ("rows", "positions", "labels", "predictions")}
         self._probabilities: list[np.ndarray] | None = []
+        self._count = 0
 
     def update(self, scores: Scores) -> None:
+        self._parts["rows"].append(scores.rows)
+        self._parts["positions"].append(scores.positions)
+        self._parts["labels"].append(scores.labels.astype(np.int32))
+        self._parts["predictions"].append(scores.logits.argmax(axis=1).astype(np.int32))
         self._count += scores.logits.size
         if self._count > MOST_PICKLED:
             self._probabilities = None
         if self._probabilities is not None:
             self._probabilities.append(np.exp(log_probabilities(scores.logits)).astype(np.float32))
-        winners = scores.logits.argmax(axis=1)[:, None].astype(np.float32)
-        self._parts.append(Scores(scores.rows, scores.positions, scores.tokens, winners, scores.labels))
 
     def write(self, url: str) -> None:
-        def joined(arrays: list[np.ndarray]) -> np.ndarray:
-            return np.concatenate(arrays) if arrays else np.empty(0)
-
-        predictions = joined([part.logits[:, 0] for part in self._parts]).astype(np.int64)
-        pickles.dump(
-            url,
-            {
-                "rows": joined([part.rows for part in self._parts]),
-                "positions": joined([part.positions for part in self._parts]),
-                "labels": joined([part.labels for part in self._parts]),
-                "predictions": predictions,
-                "probabilities": None if self._probabilities is None else joined(self._probabilities),
-                "classes": self.classes,
-            },
-        )
+        arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self._parts.items()}
+        arrays["probabilities"] = None if self._probabilities is None else np.concatenate(self._probabilities)
+        pickles.dump(url, arrays | {"classes": self.classes})
