@@ -1,6 +1,7 @@
-"""Public plots and the page: files, orders, names that are user data."""
+"""Figures and the public plotting functions: files, orders, names that are user data."""
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from report_data import COUNTS, NAMES, evaluation, events, measured, prepared
 from sortase import GenericClassifier, storage
-from sortase.errors import InputError, SortaseError
-from sortase.report import result_figures
-from sortase.report.names import short
-from sortase.report.page import page
+from sortase.errors import InputError, InputTypeError, SortaseError, UnsafePickleError
+from sortase.report import figures, result_figures
+from sortase.report.names import compact, labels, plain, short
 from sortase.report.plots import ordered_matrix
+from sortase.report.read_predictions import read_predictions
 from sortase.report.style import render
 
-NAMES = ["B", "NK", "T"]
-COUNTS = np.array([[5, 1, 0], [2, 7, 1], [0, 0, 9]])
+LONG = [f"CD8-positive, alpha-beta {kind} T cell (donor {d})" for kind in ("memory", "naive") for d in range(1, 26)]
+FRAME = pd.DataFrame(COUNTS, NAMES, NAMES)
+NESTED = {t: dict(zip(NAMES, r, strict=True)) for t, r in zip(NAMES, COUNTS, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -27,8 +30,9 @@ COUNTS = np.array([[5, 1, 0], [2, 7, 1], [0, 0, 9]])
     [
         pytest.param(COUNTS, id="array"),
         pytest.param(COUNTS.tolist(), id="lists"),
-        pytest.param(pd.DataFrame(COUNTS, NAMES, NAMES), id="frame"),
-        pytest.param({t: dict(zip(NAMES, r, strict=True)) for t, r in zip(NAMES, COUNTS, strict=True)}, id="dict"),
+        pytest.param(FRAME, id="frame"),
+        pytest.param(NESTED, id="dict"),
+        pytest.param(COUNTS / COUNTS.sum(axis=1, keepdims=True), id="shares"),
     ],
 )
 def test_confusion_matrix_is_drawn_from_any_form(given: Any, root: str) -> None:
@@ -37,36 +41,44 @@ def test_confusion_matrix_is_drawn_from_any_form(given: Any, root: str) -> None:
     assert b"<svg" in storage.read_bytes(storage.join(root, "blood_confusion_matrix.svg"))
 
 
-def test_order_may_be_a_subset() -> None:
-    frame = pd.DataFrame(COUNTS, NAMES, NAMES)
-    assert ordered_matrix(frame, ["T", "B"])[0].tolist() == [[9, 0], [0, 5]]
+@pytest.mark.parametrize("given", [pytest.param(FRAME, id="frame"), pytest.param(NESTED, id="dict")])
+def test_a_part_of_the_classes_keeps_the_totals_of_all(given: Any) -> None:
+    matrix, totals = ordered_matrix(given, ["T", "B"])
+    assert matrix.tolist() == [[9, 0], [0, 5]]
+    assert totals.tolist() == [9, 6]
 
 
 @pytest.mark.parametrize(
     ("given", "order", "words"),
     [
-        pytest.param(pd.DataFrame(COUNTS, NAMES, NAMES), ["B", "X"], "'X'", id="unknown in a frame"),
+        pytest.param(FRAME, ["B", "X"], r"\['X'\].*'NK'", id="unknown in a frame"),
         pytest.param({"B": {"B": 1}}, ["B", "T"], "'T'", id="unknown in a dict"),
         pytest.param(COUNTS, ["B", "T"], "must name all", id="array with fewer names"),
         pytest.param(COUNTS, ["B", "B", "T"], "once", id="repeated"),
         pytest.param(COUNTS, [], "once", id="none"),
+        pytest.param(COUNTS, "BNT", "list of class names", id="text"),
+        pytest.param(-COUNTS, NAMES, "zero or more", id="negative"),
+        pytest.param(COUNTS * np.nan, NAMES, "zero or more", id="undefined"),
+        pytest.param([[1, 2], [3]], ["a", "b"], "equal length", id="ragged"),
+        pytest.param({"a": 1, "b": 2}, ["a", "b"], "holds no dict", id="flat dict"),
+        pytest.param(pd.DataFrame(np.eye(2), ["a", "a"], ["a", "b"]), ["a"], "more than once", id="twice in a frame"),
     ],
 )
-def test_impossible_orders_are_refused(given: Any, order: list[str], words: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=words):
+def test_impossible_matrices_and_orders_are_refused(given: Any, order: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises((InputError, InputTypeError), match=words):
         GenericClassifier("cell_type").plot_confusion_matrix(given, str(tmp_path), "x", order)
     assert not list(tmp_path.iterdir())
 
 
-def predictions(folder: Path, kind: str) -> str:
+def predictions(folder: Path, kind: str, label: str = "label") -> str:
     rng = np.random.default_rng(0)
-    probabilities, labels = rng.dirichlet(np.ones(3), 60).astype(np.float32), rng.integers(0, 3, 60)
+    probabilities, found = rng.dirichlet(np.ones(3), 60).astype(np.float32), rng.integers(0, 3, 60)
     if kind == "pkl":
-        content = {"labels": labels, "probabilities": probabilities, "classes": NAMES}
+        content = {"labels": found, "probabilities": probabilities, "classes": NAMES}
         (folder / "p.pkl").write_bytes(pickle.dumps(content))
     else:
         columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(NAMES)}
-        pq.write_table(pa.table({"label": np.array(NAMES)[labels], **columns}), folder / "p.parquet")
+        pq.write_table(pa.table({label: np.array(NAMES)[found], **columns}), folder / "p.parquet")
     return str(folder / f"p.{kind}")
 
 
@@ -77,38 +89,136 @@ def test_predictions_are_drawn(kind: str, tmp_path: Path) -> None:
     classifier = GenericClassifier("cell_type")
     classifier.plot_predictions(file, str(tmp_path / "map.pkl"), "Blood", str(tmp_path), "x", ["T", "B"])
     assert {"x_predictions.png", "x_predictions.svg"} <= {path.name for path in tmp_path.iterdir()}
-    with pytest.raises(SortaseError, match="'Z'"):
+    with pytest.raises(SortaseError, match=r"'Z'.*'NK'"):
         classifier.plot_predictions(file, str(tmp_path / "map.pkl"), "Blood", str(tmp_path), "y", ["Z"])
+
+
+def test_both_kinds_of_predictions_hold_the_same(tmp_path: Path) -> None:
+    class_map = {name: i for i, name in enumerate(NAMES)}
+    one, two = (read_predictions(predictions(tmp_path, kind), class_map) for kind in ("pkl", "parquet"))
+    np.testing.assert_array_equal(one.classes, two.classes)
+    np.testing.assert_array_equal(one.probabilities, two.probabilities)
+    unlabelled = read_predictions(predictions(tmp_path, "parquet", "prediction"), class_map)
+    assert (one.of, unlabelled.of) == ("true", "predicted")
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        pytest.param([1], InputTypeError, "not what an evaluation writes", id="a list"),
+        pytest.param({"labels": [0], "probabilities": None}, InputError, "parquet", id="too many to be kept"),
+        pytest.param({"labels": [0], "probabilities": [[1.0]]}, InputError, "shape", id="other number of classes"),
+        pytest.param({"labels": [], "probabilities": [], "classes": ["a"]}, InputError, "'a'", id="other classes"),
+        pytest.param({"labels": Path(), "probabilities": 0}, UnsafePickleError, "athlib", id="other objects"),
+    ],
+)
+def test_other_pickles_are_refused(content: Any, error: type[Exception], words: str, tmp_path: Path) -> None:
+    (tmp_path / "p.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(error, match=words):
+        read_predictions(str(tmp_path / "p.pkl"), {"B": 0, "T": 1})
+
+
+def test_other_parquet_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'p_Z'.*'p_NK'"):
+        read_predictions(predictions(tmp_path, "parquet"), {"B": 0, "Z": 1})
+    (tmp_path / "half.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputTypeError, match="not a whole Parquet file"):
+        read_predictions(str(tmp_path / "half.parquet"), {"B": 0})
+
+
+def drawings() -> dict[str, Any]:
+    data, found = prepared(), evaluation()
+    return {
+        "class_balance": figures.class_balance({"train": {"B": 3, "T": 1}, "other": {"B": 2}}, "row"),
+        "before_after": figures.before_after({"B": 9, "T": 100_000}, {"B": 9}),
+        "lengths": figures.lengths(data["lengths"]["histogram"], 8),
+        "learning_curves": figures.learning_curves(events(), 10, "mcc"),
+        "no curves": figures.learning_curves([]),
+        "confusion_matrix": result_figures.confusion_matrix(np.eye(50), LONG),
+        "per_class": result_figures.per_class(found["per_class"]),
+        "reliability": result_figures.reliability(found["reliability"], 0.05),
+        "comparison": result_figures.comparison({"ours": measured(), "theirs": {"metrics": {}, "intervals": {}}}),
+        "confidence": result_figures.confidence({"B": np.array([0.1, 0.9]), "T": np.array([])}, "$title$"),
+    }
+
+
+def test_all_text_is_readable_and_inside_the_figure() -> None:
+    from matplotlib.text import Text
+
+    for name, figure in drawings().items():
+        figure.draw_without_rendering()
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(drawn.x0, drawn.y0) > -0.01, name
+        assert drawn.x1 < width + 0.01, name
+        assert drawn.y1 < height + 0.01, name
+        small = [t.get_text() for t in figure.findobj(Text) if t.get_text() and t.get_fontsize() < 8]
+        assert not small, name
+
+
+def test_labels_of_fifty_classes_do_not_overlap() -> None:
+    figure = result_figures.confusion_matrix(np.eye(50), LONG)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    for labels_, low, high in ((axes.get_xticklabels(), "x0", "x1"), (axes.get_yticklabels(), "y0", "y1")):
+        spans = sorted((getattr(e, low), getattr(e, high)) for e in (label.get_window_extent() for label in labels_))
+        assert len(spans) == 50
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_hundreds_of_classes_stay_within_bounds() -> None:
+    names = [f"class {i}" for i in range(400)]
+    figure = result_figures.confusion_matrix(np.eye(400), names)
+    assert max(figure.get_size_inches()) < 33
+    rows = [{"class": n, "f1": i / 400, "precision": 1.0, "recall": None, "support": i} for i, n in enumerate(names)]
+    assert result_figures.per_class(rows).get_figheight() < 30
+    assert figures.class_balance({"train": {n: i for i, n in enumerate(names)}}, "row").get_figheight() < 30
 
 
 def test_figures_are_the_same_every_time() -> None:
     one, two = (render(result_figures.confusion_matrix(COUNTS, NAMES), "svg") for _ in range(2))
     assert one == two
+    assert b"<dc:date>" not in one
 
 
-@pytest.mark.parametrize("name", ["T", "x" * 28, "CD8-positive, alpha-beta memory T cell (donor 12)"])
+def test_figures_leave_no_trace_in_matplotlib() -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    render(result_figures.confusion_matrix(COUNTS, NAMES), "png")
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("name", ["T", "x" * 28, LONG[0]])
 def test_short_names_keep_both_ends(name: str) -> None:
     assert len(short(name)) <= 28
     assert short(name)[:5] == name[:5]
     assert short(name)[-5:] == name[-5:]
 
 
-def test_names_from_users_cannot_become_markup() -> None:
-    name = "<script>alert(1)</script>"
-    steps = [{"step": "input", "rows": 3, "per_class": {name: 3, "$x$": 1}}]
-    prepared = {
-        "task": "sequence",
-        "steps": steps,
-        "notes": [name],
-        "split": {
-            "strategy": "random",
-            "unit": "row",
-            "sides": {"train": {"rows": 3, "per_class": {name: 3}}, "test": {"rows": 1, "per_class": {"$x$": 1}}},
-            "groups": {"count": None, "crossing": 0},
-            "near_duplicates": None,
-            "missing": [],
-        },
-    }
-    html, drawn = page({"name": name, "config": {"a": name}}, prepared, None, [])
-    assert "<script" not in html
-    assert "class_balance.png" in drawn
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(LONG, id="differ in the middle"),
+        pytest.param([f"{'a' * 60}{i}{'b' * 60}" for i in range(3)], id="differ too deep inside"),
+        pytest.param(NAMES, id="short"),
+    ],
+)
+def test_labels_differ_where_names_do(names: list[str]) -> None:
+    assert len(set(labels(names))) == len(names)
+    assert max(map(len, labels(names))) < 28 + 4 * 6 + 4
+
+
+def test_names_are_not_taken_for_formulas_or_lines() -> None:
+    names = ["$x^2$", "two\nlines", "bell\a", "细胞"]
+    svg = render(result_figures.confusion_matrix(np.eye(4), names), "svg").decode()
+    assert "$x^2$" in svg
+    assert ">two lines<" in svg
+    assert "\a" not in svg
+    assert plain("a$") == r"a\$"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0, "0"), (9999, "9999"), (12_345, "12k"), (1_234_567, "1.2M"), (0.25, "0.25"), (3e9, "3.0G")]
+)
+def test_counts_fit_their_cells(value: float, words: str) -> None:
+    assert compact(value) == words

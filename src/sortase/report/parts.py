@@ -17,7 +17,7 @@ Part = dict[str, Any]
 Files = dict[str, bytes]
 MOST_SVG = 300_000
 _PAGE = 940  # CSS pixels; a wider figure reaches beyond the text, and scrolls if the window is narrower
-_SHRINK = 0.8
+_SHRINK = 0.75
 _LONG = 24  # letters
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
@@ -126,7 +126,7 @@ def duration(seconds: float | None) -> Right:
     """``4.2 s``, ``3 min 08 s``, ``2 h 05 min``."""
     if seconds is None:
         return Right("–")
-    if seconds < 60:
+    if seconds < 59.95:
         return Right(f"{seconds:.1f} s" if seconds >= 0.05 or not seconds else "< 0.1 s")
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)

@@ -148,7 +148,8 @@ def comparison(models: Mapping[str, Mapping[str, Any]]) -> Figure:
         for place, ((name, values), (colour, mark)) in enumerate(zip(models.items(), looks, strict=False)):
             x = np.arange(len(COMPARED)) + (place - (len(models) - 1) / 2) * 0.2
             y = np.array([_number(values["metrics"].get(metric), np.nan) for metric in COMPARED])
-            bounds = [values["intervals"].get(metric) or [v, v] for metric, v in zip(COMPARED, y, strict=True)]
+            intervals = values.get("intervals") or {}
+            bounds = [intervals.get(metric) or [v, v] for metric, v in zip(COMPARED, y, strict=True)]
             spread = np.clip(np.abs(np.array(bounds, dtype=float).T - y), 0, None)
             axes.errorbar(x, y, spread, fmt=mark, color=colour, capsize=3, markersize=5, label=name)
         axes.axhline(0, color=PALE, linewidth=1, zorder=0)

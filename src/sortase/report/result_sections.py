@@ -89,7 +89,7 @@ def each_class(evaluation: Mapping[str, Any], files: Files) -> list[Part]:
         ),
         figure(figures.per_class(rows, unit), "per_class", "F1, precision and recall of each class", "", files),
         table(
-            ["class", "precision", "recall", "F1", f"{unit}s on the test side", "AUROC", "average precision"],
+            ["class", "precision", "recall", "F1", f"test {unit}s", "AUROC", "average precision"],
             [[row["class"], *(row.get(name) for name in names)] for row in rows],
         ),
     ]

@@ -55,5 +55,8 @@ def render(figure: Figure, kind: str) -> bytes:
     with styled(), warnings.catch_warnings():
         # The font of the PNG lacks some scripts; the SVG keeps the text itself.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        if figure.get_layout_engine() is not None:  # laid out once, for all kinds
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
     return buffer.getvalue()
