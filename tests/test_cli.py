@@ -24,6 +24,12 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in said for name in [*STAGES, "run", "schema", "demo"])
 
 
+def test_signal_handlers_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert main(["schema"]) == 0
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
 def test_no_command_is_an_error() -> None:
     assert main([]) == 2
 

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from .errors import CancelledError, SortaseError
 
@@ -83,9 +83,13 @@ class StopSwitch:
     def __init__(self) -> None:
         self.asked = False
 
-    def install(self) -> None:
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGINT, self._ask)
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked and number == signal.SIGINT:
@@ -109,10 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.print_help()
         return 2
     work = {"schema": print_schema, "demo": run_demo}.get(options.command, run_stages)
-    switch = StopSwitch()
-    switch.install()
     try:
-        work(options, switch)
+        with StopSwitch() as switch:
+            work(options, switch)
     except KeyboardInterrupt:
         say("cancelled")
         return CancelledError.exit_code
