@@ -40,7 +40,7 @@ def test_merged_scores_stay_close(scale: float, order: str, monkeypatch: pytest.
     for part in np.array_split(np.argsort(keys[order], kind="stable"), 23):
         found.update(logits[part], labels[part])
     odds = exact_odds(logits)
-    for k, (area, precision) in enumerate(zip(found.auroc(), found.auprc(), strict=True)):
+    for k, (area, precision) in enumerate(zip(*found.areas(), strict=True)):
         assert area == pytest.approx(sk.roc_auc_score(labels == k, odds[:, k]), abs=1e-3)
         assert precision == pytest.approx(sk.average_precision_score(labels == k, odds[:, k]), abs=1e-3)
 
@@ -49,15 +49,14 @@ def test_equal_scores_are_ties_however_they_arrive() -> None:
     found = ranking.Ranking(2)
     for label in [0, 1, 1, 0]:
         found.update(np.float32([[0.0, 1.0]]), np.array([label]))
-    assert found.auroc() == [0.5, 0.5]
-    assert found.auprc() == [0.5, 0.5]
+    assert found.areas() == ([0.5, 0.5], [0.5, 0.5])
 
 
 def test_a_class_without_examples_or_without_others_is_undefined() -> None:
     found = ranking.Ranking(2)
     found.update(np.float32([[0, 1], [2, 1]]), np.array([0, 0]))
-    assert found.auroc() == found.auprc() == [None, None]
-    assert ranking.mean_defined(found.auroc()) is None
+    assert found.areas() == ([None, None], [None, None])
+    assert ranking.mean_defined(found.areas()[0]) is None
 
 
 def test_memory_does_not_follow_the_number_of_units(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ Predictor = Callable[[Sequences], Iterator[Scores]]
 MOST_COUNTED = 100_000  # rows whose labels are only counted
 MOST_ROWS = 20_000  # rows that logistic regression sees
 MOST_TOKENS = 8_000_000
-WORK = 5e9  # features x classes x iterations: some seconds of one core
+WORK = 2e9  # features x classes x iterations, 2 to 3e8 a second on one core; rows help more than iterations do
 WINDOW = 2048
 
 

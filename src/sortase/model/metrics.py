@@ -66,7 +66,7 @@ class Metrics:
     def result(self) -> dict[str, Any]:
         """The parts of evaluation.json that follow from predictions; what is undefined is None."""
         self.finish()
-        auroc, auprc = self._ranking.auroc(), self._ranking.auprc()
+        auroc, auprc = self._ranking.areas()
         metrics: dict[str, float | None] = {"loss": self._loss / self.units if self.units else None}
         metrics |= confusion.figures(self.matrix)
         metrics |= {"auroc": mean_defined(auroc), "auprc": mean_defined(auprc), "ece": self._calibration.ece()}

@@ -9,6 +9,8 @@ ones, and memory stays at some thousand groups a class.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 EXACT = 4_000_000
@@ -34,18 +36,20 @@ class Ranking:
             self._waiting.append((log_odds(logits[part]).astype(np.float32), labels[part]))
             self._count += len(labels[part])
 
-    def auroc(self) -> list[float | None]:
-        return [_auroc(*counts) for _, counts in self._all()]
+    def areas(self) -> tuple[list[float | None], list[float | None]]:
+        """AUROC and average precision of each class, None where it has no positive or no negative."""
+        both = [(_auroc(*counts), _average_precision(*counts)) for _, counts in self._all()]
+        return [area for area, _ in both], [precision for _, precision in both]
 
-    def auprc(self) -> list[float | None]:
-        return [_average_precision(*counts) for _, counts in self._all()]
-
-    def _all(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _all(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Class by class, so that only one of them is spread out in memory."""
         if not self._waiting:
-            return self._groups
+            yield from self._groups
+            return
         odds = np.concatenate([odds for odds, _ in self._waiting])
         labels = np.concatenate([labels for _, labels in self._waiting])
-        return [_joined(known, odds[:, i], labels == i) for i, known in enumerate(self._groups)]
+        for i, known in enumerate(self._groups):
+            yield _joined(known, odds[:, i], labels == i)
 
     def _merge(self) -> None:
         self._groups = [_coarser(values, counts) for values, counts in self._all()]
