@@ -29,6 +29,7 @@ from .place import MARK, Place
 from .prepared import Prepared
 
 FORMAT = 1
+TOKEN_IDS = "token ids (the tokenize stage makes them from counts, a model's tokenizer from text)"
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
@@ -92,7 +93,7 @@ def check_inputs(
 ) -> tuple[Rows, Loaded]:
     """Refuse what can be refused before reading rows; returns the candidates and what the labels need."""
     kind = KINDS[labels.task]
-    check_tokens_column(require_column(source, "input_ids", "token ids"))
+    check_tokens_column(require_column(source, "input_ids", TOKEN_IDS))
     filters = make_filters(data.filter, source)
     column = kind.class_column(source, data, labels)
     if column is not None:
