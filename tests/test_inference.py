@@ -121,3 +121,13 @@ def test_pieces_hold_whole_rows_and_bound_what_is_handed_on(kind: str, monkeypat
 
 def test_a_row_larger_than_any_piece_still_comes_whole() -> None:
     assert [part.tolist() for part in inference._cut(np.array([5, 99, 1, 2, 3]), 5)] == [[0], [1], [2, 3], [4]]
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    model, sequences = trained("sequence"), Sequences.open(dataset(n=200), "label")
+    shapes: list[torch.Size] = []
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    list(inference.stream(model, sequences, batch_size=10))
+    assert sequences.lengths.sum() > 0.9 * sum(shape.numel() for shape in shapes)

@@ -98,7 +98,7 @@ def test_unlabelled_units_count_for_nothing() -> None:
 def test_no_unit_at_all_is_undefined_not_a_crash() -> None:
     found = Metrics(["a", "b"], bootstrap=10).result()
     assert found["units"] == 0
-    assert found["metrics"]["loss"] is None
+    assert set(found["metrics"].values()) == {None}
 
 
 def test_intervals_match_resampling_rows() -> None:
@@ -146,6 +146,14 @@ def test_tokens_vote_once() -> None:
     assert found["per_token_type"]["tokens"] == 2
     assert found["per_token_type"]["confusion_matrix"] == [[1, 1], [0, 0]]
     assert found["bootstrap"]["unit"] == "token"
+
+
+def test_a_sure_vote_outweighs_two_unsure_ones() -> None:
+    logits = np.float32([[0, 0.1], [0, 0.1], [9, 0]])
+    given = Scores(np.arange(3), np.zeros(3, np.int32), np.full(3, 5), logits, np.zeros(3, np.int64))
+    found = fed(given, 3, cluster="token").result()
+    assert found["metrics"]["accuracy"] == pytest.approx(1 / 3)
+    assert found["per_token_type"]["metrics"]["accuracy"] == 1
 
 
 def test_most_confident_mistakes_come_first() -> None:
