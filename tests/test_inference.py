@@ -80,6 +80,12 @@ def test_predictions_from_a_saved_model(kind: str, tmp_path: Path) -> None:
     assert ids == expected.argmax(1).tolist()
 
 
+def test_dataset_without_rows_is_refused(tmp_path: Path) -> None:
+    dataset(n=3).select([]).save_to_disk(str(tmp_path / "empty"))
+    with pytest.raises(InputError, match="holds no row"):
+        Sequences.open(str(tmp_path / "empty"))
+
+
 def test_model_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     save(trained("token"), str(tmp_path / "model"))
     with pytest.raises(InputError, match="is a token classifier, not a sequence classifier"):

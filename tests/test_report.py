@@ -116,7 +116,11 @@ def test_names_from_users_cannot_become_markup() -> None:
     [
         pytest.param({}, ["'evaluate' has not finished", "'prepare' has not finished", "No training"], id="nothing"),
         pytest.param({"prepared": prepared()}, ["'evaluate' has not", "cap per class"], id="prepared only"),
-        pytest.param({"events": events()}, ["No training has finished", "Training loss is of single batches"], id="training under way"),
+        pytest.param(
+            {"events": events()},
+            ["No training has finished", "Training loss is of single batches"],
+            id="training under way",
+        ),
         pytest.param({"evaluation": evaluation(baseline=None)}, ["No baseline was asked for"], id="no baseline"),
         pytest.param(
             {"evaluation": evaluation(mistakes=[])}, ["every prediction on the test side is right"], id="perfect"

@@ -168,3 +168,11 @@ def test_pickle_that_would_run_code_is_refused(
     assert main(["run", "-c", str(config), "--set", f"model.tokenizer={tmp_path / 'evil.pkl'}"]) == 2
     assert "refused unexecuted" in capsys.readouterr().err
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("root", ["local"], indirect=True)
+def test_run_without_a_test_side_trains_and_reports(config: Path) -> None:
+    assert main(["run", "-c", str(config), "--set", "split={strategy: random, test_size: 0}"]) == 0
+    assert storage.exists(folder(config, "model", "model.safetensors"))
+    assert not storage.exists(folder(config, "evaluation.json"))
+    assert storage.exists(folder(config, "report.html"))

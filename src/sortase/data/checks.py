@@ -14,7 +14,7 @@ def check_tokens(sequences: Sequences, vocabulary_size: int) -> None:
         lengths = sequences.lengths[window]
         if (lengths == 0).any():
             row = sequences.rows[window[np.argmax(lengths == 0)]]
-            raise InputError(f"row {row} has no token; drop empty rows before training")
+            raise InputError(f"row {row} has no token; empty rows have to be dropped")
         flat = np.concatenate([sequences.tokens_of(index) for index in window])
         wrong = (flat < 0) | (flat >= vocabulary_size)
         if wrong.any():

@@ -156,5 +156,7 @@ def open_dataset(source: str | Dataset) -> Dataset:
         raise InputError(f"{source} is not a dataset that save_to_disk wrote: it has no state.json")
     try:
         return load_from_disk(str(folder))
+    except IndexError as error:
+        raise InputError(f"{source} holds no row") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{source} cannot be read, a file of it may be cut short: {error}") from error

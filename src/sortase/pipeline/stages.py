@@ -187,11 +187,15 @@ def _always(config: Config) -> bool:
     return True
 
 
+def _has_test_side(config: Config) -> bool:
+    return config.split.test_size > 0 or config.split.strategy == "column"
+
+
 STAGES = (
     Stage("tokenize", lambda config: config.tokenize is not None, _tokenize_inputs, _tokenize),
     Stage("prepare", _always, _prepare_inputs, _prepare),
     Stage("train", _always, _train_inputs, _train),
-    Stage("evaluate", _always, _evaluate_inputs, _evaluate),
+    Stage("evaluate", _has_test_side, _evaluate_inputs, _evaluate),
     Stage("predict", lambda config: config.predict is not None, _predict_inputs, _predict),
     Stage("report", _always, _report_inputs, _report),
 )
