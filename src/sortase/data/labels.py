@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from .. import pickles, storage
 from ..errors import InputError, InputTypeError
+from .sequences import IGNORED
 
-IGNORED = -100
 _VERSIONED = re.compile(r"(ENS[A-Z]*G\d+)\.\d+")
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data.sequences import IGNORED
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
-
-IGNORED = -100
 
 
 def class_counts(labels: list[np.ndarray], classes: int) -> np.ndarray:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.sequences import IGNORED
 from ..errors import InputError
 
 if TYPE_CHECKING:
     import torch
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
+def contents(*urls: str | None) -> dict[str, str]:
+    """Fingerprints of the files and folders among these that exist; other names, such as a hub's, have none."""
+    return {url: storage.fingerprint(url) for url in urls if url is not None and storage.exists(url)}
+
+
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import storage
 from ..config.run import Config
+from .run_folder import contents
 
 if TYPE_CHECKING:
     from .run import Run
@@ -23,11 +24,6 @@ class Stage:
     work: Callable[[Run], dict[str, Any]]
 
 
-def _content(*urls: str | None) -> dict[str, str]:
-    """Fingerprints of the files and folders a stage reads."""
-    return {url: storage.fingerprint(url) for url in urls if url is not None and storage.exists(url)}
-
-
 def _tokenize_inputs(run: Run) -> dict[str, Any]:
     spec = run.config.tokenize
     if spec is None:
@@ -35,7 +31,7 @@ def _tokenize_inputs(run: Run) -> dict[str, Any]:
     storage.require(spec.input)
     return {
         "tokenize": spec.model_dump(mode="json"),
-        "files": _content(spec.input, spec.vocabulary, spec.medians, spec.gene_names),
+        "files": contents(spec.input, spec.vocabulary, spec.medians, spec.gene_names),
     }
 
 
@@ -88,7 +84,7 @@ def _train_inputs(run: Run) -> dict[str, Any]:
         "compute": config.compute.model_dump(mode="json"),
         "seed": config.run.seed,
         "prepare": run.made_from("prepare"),
-        "files": _content(*named),
+        "files": contents(*named),
     }
 
 
@@ -153,7 +149,7 @@ def _predict_inputs(run: Run) -> dict[str, Any]:
     return {
         "predict": spec.model_dump(mode="json"),
         "train": run.made_from("train"),
-        "files": _content(spec.dataset),
+        "files": contents(spec.dataset),
     }
 
 

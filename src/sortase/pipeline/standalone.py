@@ -22,7 +22,7 @@ from ..model.task import Task
 from .evaluate import EvaluateJob, evaluate, flat
 from .events import Events
 from .place_model import place_model
-from .run_folder import RunFolder, versions
+from .run_folder import RunFolder, contents, versions
 from .sides import Sides, Unit, divide
 from .train import TrainJob, claim_checkpoints, train, trainer_of
 
@@ -100,10 +100,10 @@ def _score(asked: Standalone, sides: Sides, trained: Any, folder: RunFolder, say
 def _inputs(asked: Standalone) -> dict[str, Any]:
     settings = {name: value for name, value in asdict(asked).items() if name not in ("task", "eval_dataset", "replace")}
     dumped = {n: v.model_dump(mode="json") if hasattr(v, "model_dump") else v for n, v in settings.items()}
-    named = [asked.dataset, asked.model.checkpoint, asked.model.tokenizer, asked.vocabulary, asked.eval_dataset]
-    files = {n: storage.fingerprint(n) for n in named if isinstance(n, str) and storage.exists(n)}
-    other = None if asked.eval_dataset is None or isinstance(asked.eval_dataset, str) else asked.eval_dataset
-    in_memory = other._fingerprint if other is not None else None
+    test = asked.eval_dataset
+    on_disk = test if isinstance(test, str) else None
+    in_memory = None if test is None or isinstance(test, str) else test._fingerprint
+    files = contents(asked.dataset, asked.model.checkpoint, asked.model.tokenizer, asked.vocabulary, on_disk)
     return {**dumped, "task": asked.task.kind, "files": files, "eval_dataset": in_memory}
 
 
