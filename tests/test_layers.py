@@ -16,6 +16,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"demo"},
     {"classifier"},
+    {"cluster"},
     {"report", "pipeline"},
     {"model", "data"},
     {"storage", "pickles", "progress", "_retry", "_local"},

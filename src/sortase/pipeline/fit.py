@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
@@ -127,6 +128,8 @@ def loss_weights(job: Job) -> np.ndarray:
 
 
 def build_trainer(job: Job, scratch: Path) -> PlanTrainer:
+    if not has_gpu(job.compute):  # an installed DeepSpeed is imported, and writes to stdout that it found no GPU
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     arguments = training_arguments(job, scratch)
     batches = Batches(
         sequences=job.train,

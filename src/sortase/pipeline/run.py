@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from .. import storage
 from ..config.prepare import LabelSpec
@@ -15,6 +16,10 @@ from ..model.task import Task, task_of
 from .events import Events
 from .run_folder import RunFolder, versions
 from .stages import STAGES, Stage
+from .where import Here, Where
+
+if TYPE_CHECKING:
+    from .request import TrainRequest
 
 Say = Callable[[str], None]
 
@@ -28,6 +33,7 @@ class Run:
     say: Say
     replace: bool
     should_stop: Callable[[], bool]
+    where: Where
 
     @property
     def task(self) -> Task:
@@ -49,6 +55,25 @@ class Run:
             return self.config.labels
         return self.config.labels.model_copy(update={"vocabulary": self.folder.path("data", "vocabulary.pkl")})
 
+    def request(self) -> TrainRequest:
+        """The training of the prepared data, by where it lies."""
+        from ..data import classmap
+        from .request import TrainRequest
+
+        config = self.config
+        return TrainRequest(
+            task=config.labels.task,
+            dataset=self.prepared,
+            split=self.folder.path("data", "split.parquet"),
+            class_map=classmap.read(self.folder.path("data", f"{config.run.prefix}_id_class_dict.json")),
+            model=config.model,
+            settings=config.train,
+            compute=config.compute,
+            seed=config.run.seed,
+            batch_size=config.evaluate.batch_size,
+            vocabulary=self.labels.vocabulary,
+        )
+
     @cached_property
     def events(self) -> Events:
         return Events(self.folder.path("events.jsonl"))
@@ -68,8 +93,11 @@ def run(
     replace: bool = False,
     say: Say = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
+    where: Where | None = None,
 ) -> str:
     """Do all stages, or only the one named; returns what to look at: the report, or the run folder.
+
+    ``where`` computes them; by default this process.
 
     Raises:
         ConfigError: a setting is wrong, or (with ``only``) an earlier stage is not finished.
@@ -77,7 +105,9 @@ def run(
     """
     check_arguments(config.train.arguments)
     folder = RunFolder(storage.join(config.run.output, config.run.name))
-    current = Run(config=config, folder=folder, say=say, replace=replace, should_stop=should_stop)
+    current = Run(
+        config=config, folder=folder, say=say, replace=replace, should_stop=should_stop, where=where or Here()
+    )
     stages = [stage for stage in STAGES if stage.wanted(config)]
     if only is not None:
         stages = [stage for stage in stages if stage.name == only]

@@ -70,6 +70,7 @@ def _prepare(run: Run) -> dict[str, Any]:
         split=config.split,
         seed=config.run.seed,
         replace=True,
+        map=run.where.prepare_map,
     )
     run.say(prepared.table())
     return {"dataset": prepared.dataset_path, "classes": prepared.class_map}
@@ -89,28 +90,12 @@ def _train_inputs(run: Run) -> dict[str, Any]:
 
 
 def _train(run: Run) -> dict[str, Any]:
-    from ..data import classmap
-    from .sides import read_sides
-    from .train import TrainJob, claim_checkpoints, train
+    from .train import claim_checkpoints
 
-    config = run.config
     claim_checkpoints(run.folder, _train_inputs(run), run.replace)
-    sides = read_sides(run.prepared, run.folder.path("data", "split.parquet"), run.task)
-    job = TrainJob(
-        task=run.task,
-        class_map=classmap.read(run.folder.path("data", f"{config.run.prefix}_id_class_dict.json")),
-        train=sides.train,
-        validation=sides.validation,
-        model=config.model,
-        settings=config.train,
-        compute=config.compute,
-        seed=config.run.seed,
-        batch_size=config.evaluate.batch_size,
-        vocabulary=run.labels.vocabulary,
-    )
-    fitted, _ = train(job, run.folder, run.events, run.say, run.should_stop)
-    run.folder.describe(training=fitted.summary)
-    return fitted.summary
+    summary = run.where.train(run.request(), run.folder, run.events, run.say, run.should_stop)
+    run.folder.describe(training=summary)
+    return summary
 
 
 def _evaluate_inputs(run: Run) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""A connection to Ray: the cluster that is named, the surrounding job's, or one started on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..config.compute import ComputeSpec
+from ..errors import InfrastructureError, MissingExtraError
+
+
+@contextmanager
+def connected(compute: ComputeSpec) -> Iterator[None]:
+    """Ray is connected inside the block, and disconnected after it unless it was connected before."""
+    ray = imported()
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=compute.address or os.environ.get("RAY_ADDRESS") or None,
+            namespace=compute.namespace,
+            include_dashboard=False if compute.address is None and "RAY_ADDRESS" not in os.environ else None,
+            logging_level=logging.WARNING,
+            log_to_driver=os.environ.get("SORTASE_PROGRESS") != "0",
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        place = compute.address or os.environ.get("RAY_ADDRESS") or "this machine"
+        raise InfrastructureError(f"Ray on {place} cannot be reached: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def imported():  # type: ignore[no-untyped-def]
+    """The ray module, or which extra installs it."""
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("compute on Ray needs the extra 'ray': pip install 'sortase[ray]'") from error
+    return ray

@@ -1,0 +1,45 @@
+"""Where the stages of a run are computed: the seam behind which a cluster stands.
+
+The stages are the same everywhere. ``Here`` computes all of them in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from .events import Events
+    from .request import TrainRequest
+    from .run_folder import RunFolder
+
+Say = Callable[[str], None]
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+class Where(Protocol):
+    """``prepare_map`` and ``score_map``: ``map(function, items)`` yields results in order, function and items pickle;
+    None leaves it to the stage to use this process."""
+
+    prepare_map: Map | None
+    score_map: Map | None
+
+    def train(
+        self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Train and save the model below ``folder.model``; returns the summary for run.json."""
+
+
+class Here:
+    """Everything in this process."""
+
+    prepare_map: Map | None = None
+    score_map: Map | None = None
+
+    def train(
+        self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
+    ) -> dict[str, Any]:
+        from .train import train
+
+        fitted, _ = train(request.job(), folder, events, say, should_stop)
+        return fitted.summary
