@@ -137,3 +137,23 @@ def test_rows_of_like_length_share_a_batch() -> None:
     )
     list(inference.stream(model, sequences, batch_size=10))
     assert sequences.lengths.sum() > 0.9 * sum(shape.numel() for shape in shapes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [0, 1, 37])
+@pytest.mark.parametrize("idle", [0, 5])
+def test_forward_passes_are_known_and_can_be_filled_up(
+    kind: str, rows: int, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "WINDOW_ROWS", 17)
+    monkeypatch.setattr(inference, "WINDOW_TOKENS", 150)
+    model, sequences = trained(kind), Sequences.open(dataset(kind), TASKS[kind].label_column).view(np.arange(rows))
+    made: list[int] = []
+    model.model.register_forward_pre_hook(lambda module, inputs: made.append(1))
+    expected = inference.forward_passes(model, sequences.lengths, batch_size=4)
+    plain = list(inference.stream(model, sequences, batch_size=4))
+    assert len(made) == expected
+    made.clear()
+    filled = list(inference.stream(model, sequences, batch_size=4, at_least=expected + idle))
+    assert len(made) == expected + idle
+    assert [part.rows.tolist() for part in filled] == [part.rows.tolist() for part in plain]

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from .confusion import overall
+from .scores import packed
 
 LEVEL = 0.95
 CELLS = 25_000_000
@@ -65,6 +66,22 @@ class Replicates:
             weights = poisson_weights(numbers[start : start + PART], replicates, self.seed)
             sums += table[start : start + PART].T @ weights
         self.matrices.reshape(replicates, classes**2)[:, seen] += sums.T
+
+    def merge(self, other: Replicates) -> None:
+        """Add resamples of other clusters that were drawn with the same seed."""
+        self.matrices += other.matrices
+
+    def __getstate__(self) -> tuple[int, tuple[int, ...], np.ndarray, np.ndarray]:
+        """Only the cells that occur: with hundreds of classes nearly all are empty."""
+        shape = self.matrices.shape
+        flat = self.matrices.reshape(shape[0], shape[1] * shape[2])
+        cells = np.flatnonzero(flat.any(axis=0))
+        return self.seed, shape, cells, packed(flat[:, cells])
+
+    def __setstate__(self, state: tuple[int, tuple[int, int, int], np.ndarray, np.ndarray]) -> None:
+        self.seed, shape, cells, values = state
+        self.matrices = np.zeros(shape)
+        self.matrices.reshape(shape[0], shape[1] * shape[2])[:, cells] = values
 
     def intervals(self) -> dict[str, list[float]]:
         if not len(self.matrices):

@@ -23,6 +23,11 @@ class Calibration:
         self.confidence += np.bincount(bins, weights=confidence, minlength=BINS)
         self.hits += np.bincount(bins, weights=correct, minlength=BINS)
 
+    def merge(self, other: Calibration) -> None:
+        self.count += other.count
+        self.confidence += other.confidence
+        self.hits += other.hits
+
     def ece(self) -> float | None:
         """Expected calibration error: mean distance of accuracy and confidence, weighted by the bins' counts."""
         total = self.count.sum()

@@ -20,13 +20,22 @@ PIECE_LOGITS = 2_000_000  # handed on together
 
 
 def stream(
-    trained: Trained, sequences: Sequences, *, batch_size: int, precision: str = "fp32", what: str | None = None
+    trained: Trained,
+    sequences: Sequences,
+    *,
+    batch_size: int,
+    precision: str = "fp32",
+    what: str | None = None,
+    at_least: int = 0,
 ) -> Iterator[Scores]:
     """Scores of all units of ``sequences`` in row order; all units of a row come together.
 
     Rows are sorted by length inside a window, so that a batch of ``batch_size`` rows holds little padding, and put
     back in order before the window is handed on, in pieces that bound the memory of whoever takes them. ``what``
     names the work in a progress bar. Logits that are not finite are an error.
+
+    Where processes score together and each forward pass needs all of them (ZeRO-3), ``at_least`` is the most
+    ``forward_passes`` of any: the rest are made idly, at the end.
     """
     model = trained.model
     model.eval()
@@ -51,6 +60,17 @@ def stream(
             for piece in _cut(counts[window] * classes, PIECE_LOGITS):
                 part = logits[starts[piece[0]] : starts[piece[-1] + 1]]
                 yield _scores(trained, sequences, window[piece], lengths[window[piece]], part)
+    one = torch.full((1, 1), 1 if trained.pad_id == 0 else 0, device=device)
+    for _ in range(at_least - forward_passes(trained, sequences.lengths, batch_size)):
+        with torch.inference_mode(), _autocast(device, precision):
+            model(input_ids=one, attention_mask=torch.ones_like(one))
+
+
+def forward_passes(trained: Trained, lengths: np.ndarray, batch_size: int) -> int:
+    """How many forward passes ``stream`` makes for rows of these lengths."""
+    lengths = np.minimum(lengths, trained.max_length)
+    logits = trained.task.unit_counts(lengths).astype(np.int64) * len(trained.class_map)
+    return sum(-(-len(window) // batch_size) for window in _windows(lengths, logits))
 
 
 def _windows(lengths: np.ndarray, logits: np.ndarray) -> Iterator[np.ndarray]:
@@ -76,10 +96,13 @@ def _forward(
 ) -> np.ndarray:
     ids, mask = sequences.pad(rows, trained.max_length, trained.pad_id)
     on_device = torch.from_numpy(mask).to(device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), _autocast(device, precision):
         logits = trained.model(input_ids=torch.from_numpy(ids).to(device), attention_mask=on_device).logits
         return trained.task.units(logits, on_device).float().cpu().numpy()
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _places(starts: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..errors import InputError
 from . import confusion
 from .bootstrap import LEVEL, Replicates
 from .calibration import Calibration
@@ -56,6 +57,36 @@ class Metrics:
             self.votes.update(scores.tokens, scores.labels, predictions, probabilities)
         elif len(self.replicates.matrices):
             self.replicates.update(scores.rows, scores.labels, predictions)
+
+    def merge(self, other: Metrics) -> None:
+        """Add the units that ``other`` saw, of other clusters; afterwards this is as if it had seen them all.
+
+        Rows may be divided anyhow: counts are the same, sums to rounding, and areas within what ``Ranking`` promises.
+        """
+        self._check_like(other)
+        self.matrix += other.matrix
+        self.units += other.units
+        self._loss += other._loss
+        self.replicates.merge(other.replicates)
+        self._ranking.merge(other._ranking)
+        self._calibration.merge(other._calibration)
+        self._mistakes.merge(other._mistakes)
+        if self.votes is not None and other.votes is not None:
+            self.votes.merge(other.votes)
+
+    def _check_like(self, other: Metrics) -> None:
+        mine, theirs = (
+            {
+                "classes": m.classes,
+                "cluster": m.cluster,
+                "bootstrap": len(m.replicates.matrices),
+                "seed": m.replicates.seed,
+            }
+            for m in (self, other)
+        )
+        for name, value in mine.items():
+            if theirs[name] != value:
+                raise InputError(f"metrics with {name} {value} and {theirs[name]} do not add up")
 
     def finish(self) -> None:
         """Occurrences of a token come spread over the data; they are resampled together, once all are known."""

@@ -21,7 +21,13 @@ class Mistakes:
         wrong = np.flatnonzero(predictions != scores.labels)
         confidence = probabilities[wrong, predictions[wrong]]
         chosen = wrong[np.argsort(-confidence, kind="stable")[: self.most]]
-        self._found += [self._describe(scores, probabilities[i], int(predictions[i]), i) for i in chosen]
+        self._keep([self._describe(scores, probabilities[i], int(predictions[i]), i) for i in chosen])
+
+    def merge(self, other: Mistakes) -> None:
+        self._keep(other._found)
+
+    def _keep(self, more: list[dict[str, Any]]) -> None:
+        self._found += more
         self._found.sort(key=lambda item: (-item["probability"], item["row"], item["position"]))
         del self._found[self.most :]
 

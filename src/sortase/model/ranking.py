@@ -10,8 +10,11 @@ ones, and memory stays at some thousand groups a class.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+
+from .scores import packed
 
 EXACT = 4_000_000
 GROUPS = 4096
@@ -31,10 +34,28 @@ class Ranking:
         """``logits [n, classes]``, ``labels [n]`` all valid."""
         for start in range(0, len(labels), self._room):
             part = slice(start, start + self._room)
-            if self._count + len(labels[part]) > self._room:
-                self._merge()
-            self._waiting.append((log_odds(logits[part]).astype(np.float32), labels[part]))
-            self._count += len(labels[part])
+            self._keep(log_odds(logits[part]).astype(np.float32), labels[part])
+
+    def merge(self, other: Ranking) -> None:
+        """Add the scores that another one saw; exact up to the same number of units together."""
+        if any(len(values) for values, _ in other._groups):
+            pairs = zip(self._groups, other._groups, strict=True)
+            self._groups = [_coarser(*_joined(mine, *theirs)) for mine, theirs in pairs]
+        for odds, labels in other._waiting:
+            self._keep(odds, labels)
+
+    def _keep(self, odds: np.ndarray, labels: np.ndarray) -> None:
+        if self._count + len(labels) > self._room:
+            self._coarsen()
+        self._waiting.append((odds, labels))
+        self._count += len(labels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What waits in one piece, with labels as small as they are."""
+        waiting = self._waiting
+        if waiting:
+            waiting = [(np.concatenate([odds for odds, _ in waiting]), packed(np.concatenate([b for _, b in waiting])))]
+        return self.__dict__ | {"_waiting": waiting}
 
     def areas(self) -> tuple[list[float | None], list[float | None]]:
         """AUROC and average precision of each class, None where it has no positive or no negative."""
@@ -49,9 +70,9 @@ class Ranking:
         odds = np.concatenate([odds for odds, _ in self._waiting])
         labels = np.concatenate([labels for _, labels in self._waiting])
         for i, known in enumerate(self._groups):
-            yield _joined(known, odds[:, i], labels == i)
+            yield _joined(known, odds[:, i], np.stack([labels != i, labels == i]).astype(np.int64))
 
-    def _merge(self) -> None:
+    def _coarsen(self) -> None:
         self._groups = [_coarser(values, counts) for values, counts in self._all()]
         self._waiting, self._count = [], 0
 
@@ -74,11 +95,11 @@ def log_odds(logits: np.ndarray) -> np.ndarray:
 
 
 def _joined(
-    known: tuple[np.ndarray, np.ndarray], scores: np.ndarray, positive: np.ndarray
+    known: tuple[np.ndarray, np.ndarray], more_values: np.ndarray, more_counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values, ascending, and their counts ``[2, values]`` of negatives and positives."""
-    values = np.concatenate([known[0], scores])
-    counts = np.concatenate([known[1], np.stack([~positive, positive]).astype(np.int64)], axis=1)
+    values = np.concatenate([known[0], more_values])
+    counts = np.concatenate([known[1], more_counts], axis=1)
     order = np.argsort(values, kind="stable")
     values, counts = values[order], counts[:, order]
     starts = np.flatnonzero(np.diff(values, prepend=np.float32(np.nan)) != 0)

@@ -41,6 +41,11 @@ def empty(classes: int) -> Scores:
     return Scores(none, none.astype(np.int32), none, np.empty((0, classes), dtype=np.float32), none)
 
 
+def packed(counts: np.ndarray) -> np.ndarray:
+    """Counts as the smallest integers that hold them, for the way from one process to another."""
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+
+
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
     """Log-softmax over the last axis, float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import confusion
 from .bootstrap import Replicates
+from .scores import packed
 
 
 class TokenVotes:
@@ -35,6 +36,25 @@ class TokenVotes:
         self.labels[tokens] = labels
         np.add.at(self.predicted, (tokens, predictions), 1)
         np.add.at(self.probabilities, tokens, probabilities)
+
+    def merge(self, other: TokenVotes) -> None:
+        size = len(other.labels)
+        self._grow(size)
+        seen = other.labels >= 0
+        self.labels[:size][seen] = other.labels[seen]
+        self.predicted[:size] += other.predicted
+        self.probabilities[:size] += other.probabilities
+
+    def __getstate__(self) -> tuple[np.ndarray, ...]:
+        """Only the tokens that were seen: most of a vocabulary has no label."""
+        seen = np.flatnonzero(self.labels >= 0)
+        return seen, self.labels[seen], packed(self.predicted[seen]), self.probabilities[seen]
+
+    def __setstate__(self, state: tuple[np.ndarray, ...]) -> None:
+        seen, labels, predicted, probabilities = state
+        TokenVotes.__init__(self, predicted.shape[1])
+        self._grow(int(seen.max(initial=-1)) + 1)
+        self.labels[seen], self.predicted[seen], self.probabilities[seen] = labels, predicted, probabilities
 
     def resample(self, replicates: Replicates) -> None:
         """Add all occurrences to the resamples, token by token."""
