@@ -69,3 +69,7 @@ class CancelledError(SortaseError):
     """The work was stopped on request; it can be continued."""
 
     exit_code = 5
+
+
+class FencedError(CancelledError):
+    """A later attempt has taken the run over; this one may publish nothing any more."""

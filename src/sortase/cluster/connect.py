@@ -24,7 +24,7 @@ def connected(compute: ComputeSpec) -> Iterator[None]:
             namespace=compute.namespace,
             include_dashboard=False if compute.address is None and "RAY_ADDRESS" not in os.environ else None,
             logging_level=logging.WARNING,
-            log_to_driver=os.environ.get("SORTASE_PROGRESS") != "0",
+            log_to_driver=bool(os.environ.get("SORTASE_RAY_LOGS")),
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         place = compute.address or os.environ.get("RAY_ADDRESS") or "this machine"

@@ -13,6 +13,9 @@ from ..errors import WorkFailedError
 from ..progress import Progress
 from .checkpoints import Checkpoints
 from .events import Events
+from .ranks import Ranks
+
+Report = Callable[[int, dict[str, float]], None]
 
 
 def best_first(history: list[dict[str, Any]], metric: str, sign: int) -> list[float]:
@@ -34,11 +37,14 @@ def patience_is_over(values: list[float], patience: int, threshold: float) -> bo
 class Recorder(TrainerCallback):
     """Writes the timeline, and hands finished checkpoint folders over for publication."""
 
-    def __init__(self, events: Events, checkpoints: Checkpoints, metric: str | None, sign: int):
+    def __init__(
+        self, events: Events, checkpoints: Checkpoints, metric: str | None, sign: int, report: Report | None = None
+    ):
         self.events = events
         self.checkpoints = checkpoints
         self.metric = metric
         self.sign = sign
+        self.report = report
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
@@ -50,6 +56,8 @@ class Recorder(TrainerCallback):
         values.pop("epoch", None)
         event = "evaluate" if any(name.startswith("eval_") for name in values) else "log"
         self.events.write("train", event, step=state.global_step, epoch=state.epoch, **values)
+        if event == "evaluate" and self.report is not None:
+            self.report(state.global_step, {name.removeprefix("eval_"): value for name, value in values.items()})
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.events.write("train", "checkpoint", step=state.global_step, epoch=state.epoch)
@@ -72,15 +80,16 @@ class EarlyStopping(TrainerCallback):
 
 
 class StopOnRequest(TrainerCallback):
-    """Makes the next step the last one, with a checkpoint, once somebody asks."""
+    """Makes the next step the last one of all ranks, with a checkpoint, once somebody asks any of them."""
 
-    def __init__(self, should_stop: Callable[[], bool], steps_in_epoch: int):
+    def __init__(self, should_stop: Callable[[], bool], steps_in_epoch: int, ranks: Ranks):
         self.should_stop = should_stop
+        self.ranks = ranks
         self.steps_in_epoch = steps_in_epoch
         self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.should_stop() and state.global_step < state.max_steps:
+        if self.ranks.any(self.should_stop()) and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = True
             control.should_training_stop = True

@@ -1,10 +1,15 @@
-"""Checkpoints in the run folder: files first, their manifest last; what has no verified manifest does not exist."""
+"""Checkpoints in the run folder: files first, their manifest last; what has no verified manifest does not exist.
+
+Every rank uploads the files that it wrote itself and lists them in a part of its own; rank 0 joins the parts to the
+manifest once all are there. They find each other through storage alone, so that no rank waits while it trains.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +18,11 @@ from typing import Any
 
 from .. import storage
 from ..errors import StorageError
+from .ranks import Ranks
 
 MANIFEST = "manifest.json"
+PART_SECONDS = 900.0  # how long rank 0 waits for the files of the others
+LOOK_SECONDS = 0.25
 
 
 class DamagedError(StorageError):
@@ -54,15 +62,18 @@ class Checkpoint:
 class Checkpoints:
     """Checkpoints below one URL. Publication runs beside training; at most one is under way.
 
-    ``fence`` is called right before a manifest is written and raises when another attempt owns the run.
-    ``waited`` adds up the seconds for which training had to wait for storage.
+    ``fence`` is called before anything is written and raises when another attempt owns the run.
+    ``waited`` adds up the seconds for which training had to wait for storage. All of ``ranks`` make an object alike
+    and call its methods alike.
     """
 
-    def __init__(self, url: str, keep: int | None, fence: Callable[[], None]):
+    def __init__(self, url: str, keep: int | None, fence: Callable[[], None], ranks: Ranks | None = None):
         self.url = url
         self.keep = keep
         self.waited = 0.0
+        self.ranks = ranks or Ranks()
         self._fence = fence
+        self._start = self.ranks.first(uuid.uuid4().hex)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -91,17 +102,42 @@ class Checkpoints:
 
     def _store(self, folder: Path, step: int, metric: float | None) -> None:
         url = storage.join(self.url, _name(step))
-        storage.remove(url)
+        self._fence()
+        if self.ranks.world_size == 1:
+            storage.remove(url)
         files = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
             files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
             storage.upload(path, storage.join(url, *name.split("/")))
-        self._fence()
-        manifest = {"step": step, "metric": metric, "files": files}
-        storage.write_json(storage.join(url, MANIFEST), manifest)
+        if self.ranks.is_first:
+            for part in self._parts(url):
+                files |= part
+            self._fence()
+            manifest = {"step": step, "metric": metric, "files": files}
+            storage.write_json(storage.join(url, MANIFEST), manifest)
+            self._prune(step)
+        else:
+            storage.write_json(storage.join(url, self._part(self.ranks.rank)), files)
         shutil.rmtree(folder)
-        self._prune()
+
+    def _part(self, rank: int) -> str:
+        """The name holds this start of the ranks, so that a part of an earlier one is never taken for it."""
+        return f"part-{self._start}-{rank:05d}.json"
+
+    def _parts(self, url: str) -> list[dict[str, Any]]:
+        """The file lists of all other ranks, once they are there; they are removed then."""
+        names = {self._part(rank) for rank in range(1, self.ranks.world_size)}
+        deadline = time.monotonic() + PART_SECONDS
+        while names and not names <= storage.list_files(url).keys():
+            if time.monotonic() > deadline:
+                missing = sorted(names - storage.list_files(url).keys())
+                raise StorageError(f"checkpoint {url} has waited {PART_SECONDS:.0f} s for {missing}")
+            time.sleep(LOOK_SECONDS)
+        parts = [storage.read_json(storage.join(url, name)) for name in sorted(names)]
+        for name in names:
+            storage.remove(storage.join(url, name))
+        return parts
 
     def all(self) -> list[Checkpoint]:
         """Checkpoints with a readable manifest, newest first."""
@@ -127,20 +163,39 @@ class Checkpoints:
         return [checkpoint for _, checkpoint in sorted(rated, key=lambda pair: (-pair[0], pair[1].step))]
 
     def newest(self, folder: Path, say: Callable[[str], None]) -> tuple[Checkpoint, Path] | None:
-        """The newest checkpoint whose files verify, copied to a folder; damaged ones are named and passed over."""
-        for checkpoint in self.all():
-            try:
-                return checkpoint, checkpoint.download(folder)
-            except (DamagedError, FileNotFoundError) as error:
-                say(f"checkpoint of step {checkpoint.step} is damaged, going back to the one before: {error}")
+        """The newest checkpoint whose files verify, copied once to each node; damaged ones are named and passed over.
+
+        All ranks get the same one, or None.
+        """
+        folder = self.ranks.of_node(folder)
+        for checkpoint in self.ranks.first(self.all() if self.ranks.is_first else None):
+            problems = [text for text in self.ranks.gather(self._fetch(checkpoint, folder)) if text is not None]
+            if not problems:
+                return checkpoint, folder
+            if self.ranks.is_first:
+                say(f"checkpoint of step {checkpoint.step} is damaged, going back to the one before: {problems[0]}")
                 storage.remove(checkpoint.url)
         return None
 
-    def _prune(self) -> None:
-        """Keep the newest ``keep`` and the best; remove the others, and what never got a manifest."""
+    def _fetch(self, checkpoint: Checkpoint, folder: Path) -> str | None:
+        """Copy it where this rank does so for its node; what is wrong with it, in words."""
+        if not self.ranks.leads_node():
+            return None
+        try:
+            checkpoint.download(folder)
+        except (DamagedError, FileNotFoundError) as error:
+            return str(error)
+        return None
+
+    def _prune(self, step: int) -> None:
+        """Keep the newest ``keep`` and the best; remove the others, and what never got a manifest.
+
+        What lies beyond ``step`` other ranks may be writing already.
+        """
         if self.keep is None:
             return
         kept = {checkpoint.url for checkpoint in self.all()[: self.keep] + self.best_first()[:1]}
-        for url in (storage.join(self.url, name) for name in self._names()):
-            if url not in kept:
+        for name in self._names():
+            url = storage.join(self.url, name)
+            if name <= _name(step) and url not in kept:
                 storage.remove(url)

@@ -33,7 +33,22 @@ class Events:
         """Forget what an interrupted attempt did after the step from which this one continues."""
         self.lines = [line for line in self.lines if line["stage"] != stage or line.get("step", step) <= step]
 
+    def reload(self) -> None:
+        """Take up what another process has written since."""
+        self.lines = self._earlier()
+
     def flush(self) -> None:
         text = "".join(json.dumps(line) + "\n" for line in self.lines)
         storage.write_bytes(self.url, text.encode())
         self._flushed = time.monotonic()
+
+
+class NoEvents(Events):
+    """For the ranks that do not tell the timeline."""
+
+    def __init__(self) -> None:
+        self.lines = []
+
+    def write(self, stage: str, event: str, **values: Any) -> None: ...
+
+    def flush(self) -> None: ...

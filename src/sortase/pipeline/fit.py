@@ -26,11 +26,13 @@ from ..model.freeze import freeze_prefix
 from ..model.load import without_library_bars
 from ..model.loss import class_counts, class_weights
 from ..model.task import Task
-from .callbacks import EarlyStopping, Recorder, SaveAfterEvaluation, ShowProgress, StopOnRequest
+from .callbacks import EarlyStopping, Recorder, Report, SaveAfterEvaluation, ShowProgress, StopOnRequest
 from .checkpoints import Checkpoints, DamagedError
 from .events import Events
 from .place_model import device_precision, has_gpu
+from .ranks import Ranks
 from .trainer import Batches, PlanTrainer
+from .zero import zero_settings, zero_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The trainer, whose model is the chosen one, and what run.json tells about the training."""
+    """The trainer, and what run.json tells about the training.
+
+    ``weights`` are the chosen model's on rank 0, whole also where the trainer's model is divided; None elsewhere. In a
+    process alone the trainer's model has them too.
+    """
 
     trainer: PlanTrainer
     summary: dict[str, Any]
+    weights: dict[str, torch.Tensor] | None
 
 
 @contextmanager
@@ -92,6 +99,7 @@ def training_arguments(job: Job, scratch: Path) -> TrainingArguments:
                 "save_total_limit": None,
                 "bf16": device_precision(job.compute) == "bf16",
                 "use_cpu": not has_gpu(job.compute),
+                "deepspeed": zero_settings(job.compute),
                 "disable_tqdm": True,
                 "logging_nan_inf_filter": False,
                 "remove_unused_columns": False,
@@ -113,7 +121,9 @@ def batch_plan(job: Job) -> BatchPlan:
             raise ConfigError("give train.global_batch_size or train.global_batch_tokens, not both")
         return BatchPlan(lengths=lengths, seed=job.seed, batch_tokens=job.settings.global_batch_tokens)
     size = job.settings.global_batch_size or (
-        arguments["per_device_train_batch_size"] * arguments.get("gradient_accumulation_steps", 1)
+        arguments["per_device_train_batch_size"]
+        * arguments.get("gradient_accumulation_steps", 1)
+        * max(1, job.compute.max_workers)
     )
     return BatchPlan(lengths=lengths, seed=job.seed, batch_size=size)
 
@@ -160,11 +170,15 @@ def fit(
     events: Events,
     say: Callable[[str], None],
     should_stop: Callable[[], bool] = lambda: False,
+    report: Report | None = None,
+    ranks: Ranks | None = None,
 ) -> Fitted:
     """Train, continuing from the newest intact checkpoint; the model of the result is the best one.
 
+    All ``ranks`` call this alike. ``report`` gets step and metrics of each evaluation.
+
     Raises:
-        CancelledError: ``should_stop`` said so; a checkpoint of the last step is stored.
+        CancelledError: ``should_stop`` of any rank said so; a checkpoint of the last step is stored.
         WorkFailedError: the loss is no longer finite.
     """
     with (
@@ -173,14 +187,17 @@ def fit(
         without_library_bars(),
     ):
         scratch = Path(folder)
+        ranks = ranks or Ranks()
         trainer = build_trainer(job, scratch)
         selecting = trainer.args.metric_for_best_model is not None
         sign = 1 if trainer.args.greater_is_better else -1
-        stop = StopOnRequest(should_stop, len(trainer.plan))
-        trainer.add_callback(Recorder(events, checkpoints, job.settings.metric if selecting else None, sign))
+        stop = StopOnRequest(should_stop, len(trainer.plan), ranks)
+        chosen_by = job.settings.metric if selecting else None
+        trainer.add_callback(Recorder(events, checkpoints, chosen_by, sign, report))
         trainer.add_callback(stop)
         trainer.add_callback(SaveAfterEvaluation(len(trainer.plan)))
-        trainer.add_callback(ShowProgress())
+        if ranks.is_first:
+            trainer.add_callback(ShowProgress())
         if job.settings.early_stopping_patience is not None:
             trainer.add_callback(early_stopping(job, selecting, sign))
         resumed = checkpoints.newest(scratch / "resume", say)
@@ -198,8 +215,16 @@ def fit(
                 f"stopped on request at step {trainer.state.global_step} of {trainer.state.max_steps}; "
                 "its checkpoint is stored, the same command continues from there"
             )
-        best = take_best(job, trainer, checkpoints, scratch, say) if selecting else None
-        return Fitted(trainer, summary(job, trainer, seconds, best, checkpoints.waited, resumed and resumed[0].step))
+        whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        best, weights = trainer.state.global_step, whole
+        if selecting and ranks.is_first:
+            best, weights = take_best(trainer, whole, checkpoints, scratch, say)
+        if ranks.world_size == 1 and trainer.deepspeed is None:
+            job.model.load_state_dict(weights, strict=False)
+        told = summary(job, trainer, seconds, best if selecting else None, resumed and resumed[0].step)
+        told["checkpoint_wait_seconds"] = round(max(ranks.gather(checkpoints.waited)), 3)
+        told |= rates(trainer, seconds, ranks)
+        return Fitted(trainer, told, weights if ranks.is_first else None)
 
 
 def early_stopping(job: Job, selecting: bool, sign: int) -> EarlyStopping:
@@ -215,41 +240,50 @@ def early_stopping(job: Job, selecting: bool, sign: int) -> EarlyStopping:
 
 
 def take_best(
-    job: Job, trainer: PlanTrainer, checkpoints: Checkpoints, scratch: Path, say: Callable[[str], None]
-) -> int | None:
-    """Put the best checkpoint's weights into the trainer's model; returns its step."""
+    trainer: PlanTrainer,
+    last: dict[str, torch.Tensor],
+    checkpoints: Checkpoints,
+    scratch: Path,
+    say: Callable[[str], None],
+) -> tuple[int | None, dict[str, torch.Tensor]]:
+    """Step and weights of the best checkpoint; without an intact one no step, and the last weights."""
     for best in checkpoints.best_first():
         if best.step == trainer.state.global_step:
-            return best.step
+            return best.step, last
         try:
             folder = best.download(scratch / "best")
         except (DamagedError, FileNotFoundError) as error:
             say(f"train: the checkpoint of step {best.step} was the best but is damaged, taking the next: {error}")
             continue
-        job.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-        return best.step
-    return None
+        return best.step, load_file(folder / "model.safetensors")
+    return None, last
 
 
-def summary(
-    job: Job, trainer: PlanTrainer, seconds: float, best: int | None, waited: float, resumed: int | None
-) -> dict[str, Any]:
-    """What run.json says of the training; rates count this attempt only."""
-    parameters = list(job.model.parameters())
-    batches = trainer.batches
+def summary(job: Job, trainer: PlanTrainer, seconds: float, best: int | None, resumed: int | None) -> dict[str, Any]:
+    """What run.json says of the training; seconds count this attempt only."""
+    parameters = [(getattr(p, "ds_numel", None) or p.numel(), p.requires_grad) for p in job.model.parameters()]
     return {
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "best_step": best,
         "resumed_from": resumed,
         "seconds": round(seconds, 3),
-        "checkpoint_wait_seconds": round(waited, 3),
-        "useful_tokens_per_second": round(batches.useful_tokens / seconds, 1) if seconds else None,
-        "padding_share": round(1 - batches.useful_tokens / max(1, batches.padded_tokens), 4),
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters": sum(count for count, _ in parameters),
+        "trainable": sum(count for count, learns in parameters if learns),
         "precision": device_precision(job.compute),
         "device": str(trainer.args.device),
+        "workers": trainer.args.world_size,
+        "zero_stage": zero_stage(job.compute),
         "global_batch": job.settings.global_batch_tokens or trainer.plan.batch_size,
         "rows": len(job.train),
+    }
+
+
+def rates(trainer: PlanTrainer, seconds: float, ranks: Ranks) -> dict[str, Any]:
+    """Useful tokens a second of all ranks together, and the share of padding in what they computed."""
+    useful = sum(ranks.gather(trainer.batches.useful_tokens))
+    padded = sum(ranks.gather(trainer.batches.padded_tokens))
+    return {
+        "useful_tokens_per_second": round(useful / seconds, 1) if seconds else None,
+        "padding_share": round(1 - useful / max(1, padded), 4),
     }

@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import storage
-from ..errors import CancelledError, ExistingOutputError
+from ..errors import ExistingOutputError, FencedError
 
 PACKAGES = ("sortase", "torch", "transformers", "datasets", "accelerate", "numpy", "pyarrow", "scikit-learn")
 
@@ -83,7 +83,7 @@ class RunFolder:
         """Refuse to go on when a later attempt has taken the run over."""
         current = self.read("attempt.json")
         if current is not None and current["id"] != self.attempt:
-            raise CancelledError(
+            raise FencedError(
                 f"attempt {current['number']} (started {current['started']} on {current['host']}) has taken over "
                 f"{self.url}; this one stops without publishing"
             )

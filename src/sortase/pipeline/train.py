@@ -30,12 +30,15 @@ from ..model.load import (
 )
 from ..model.task import Task
 from .run_folder import RunFolder, changes, digest
+from .zero import check_deepspeed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from .callbacks import Report
     from .events import Events
     from .fit import Fitted
+    from .ranks import Ranks
 
 Say = Callable[[str], None]
 
@@ -57,29 +60,45 @@ class TrainJob:
 
 
 def train(
-    job: TrainJob, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool] = lambda: False
+    job: TrainJob,
+    folder: RunFolder,
+    events: Events,
+    say: Say,
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    report: Report | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[Fitted, Trained]:
-    """Train and save the model with its tokenizer below ``folder.model``; it is durable when this returns."""
+    """Train and save the model with its tokenizer below ``folder.model``; it is durable when this returns on rank 0.
+
+    Where several processes train together, all ``ranks`` call this alike; ``events`` and ``say`` are heard from rank 0.
+    ``report`` gets step and metrics of each evaluation on the validation side.
+    """
     from .checkpoints import Checkpoints
     from .fit import fit
+    from .ranks import Ranks
 
+    ranks = ranks or Ranks()
     check_arguments(job.settings.arguments)
+    check_deepspeed(job.compute)
     tokenizer = find_tokenizer(job)
     model, notes = make_model(job, tokenizer)
     limit = check_data(job, model, notes)
     for note in notes:
         say(f"train: {note}")
-    checkpoints = Checkpoints(folder.path("checkpoints"), job.settings.arguments["save_total_limit"], folder.fence)
+    keep = job.settings.arguments["save_total_limit"]
+    checkpoints = Checkpoints(folder.path("checkpoints"), keep, folder.fence, ranks)
     trained = Trained(model, tokenizer, job.task, job.class_map, limit, pad_id(model.config, tokenizer))
     try:
-        fitted = fit(_fit_job(job, trained), checkpoints, events, say, should_stop)
+        fitted = fit(_fit_job(job, trained, ranks), checkpoints, events, say, should_stop, report, ranks)
     finally:
         checkpoints.close()
         events.flush()
     fitted.summary["notes"] = notes
-    folder.fence()
-    with without_library_bars():
-        save(trained, folder.model)
+    if ranks.is_first:
+        folder.fence()
+        with without_library_bars():
+            save(trained, folder.model, fitted.weights)
     return fitted, trained
 
 
@@ -97,7 +116,7 @@ def claim_checkpoints(folder: RunFolder, inputs: dict[str, Any], replace: bool) 
     storage.write_json(url, json.loads(json.dumps(inputs)))
 
 
-def _fit_job(job: TrainJob, trained: Trained) -> Any:
+def _fit_job(job: TrainJob, trained: Trained, ranks: Ranks) -> Any:
     from .fit import Job
     from .validation import validator
 
@@ -114,16 +133,17 @@ def _fit_job(job: TrainJob, trained: Trained) -> Any:
         compute=job.compute,
         seed=job.seed,
         collator=job.task.collator(trained.tokenizer, trained.max_length),
-        validate=validator(trained, job.validation, job.batch_size, job.compute),
+        validate=validator(trained, job.validation, job.batch_size, job.compute, ranks),
     )
 
 
 def trainer_of(job: TrainJob, trained: Trained) -> Any:
     """A Trainer around a model that was trained earlier; nothing is trained."""
     from .fit import build_trainer, own_random_state
+    from .ranks import Ranks
 
     with own_random_state(job.seed):
-        return build_trainer(_fit_job(job, trained), Path(tempfile.gettempdir()) / "sortase-finished")
+        return build_trainer(_fit_job(job, trained, Ranks()), Path(tempfile.gettempdir()) / "sortase-finished")
 
 
 def find_tokenizer(job: TrainJob) -> PreTrainedTokenizerBase | None:
@@ -182,11 +202,14 @@ def check_data(job: TrainJob, model: PreTrainedModel, notes: list[str]) -> int:
     return limit
 
 
-def save(trained: Trained, url: str) -> None:
-    """Write the model as transformers saves it, its tokenizer, and the few settings that they do not hold."""
+def save(trained: Trained, url: str, weights: dict[str, Any] | None = None) -> None:
+    """Write the model as transformers saves it, its tokenizer, and the few settings that they do not hold.
+
+    ``weights`` instead of the model's own.
+    """
     with tempfile.TemporaryDirectory(prefix="sortase-model-") as folder:
         local = Path(folder) / "model"
-        trained.model.save_pretrained(local, safe_serialization=True)
+        trained.model.save_pretrained(local, state_dict=weights)
         if trained.tokenizer is not None:
             trained.tokenizer.save_pretrained(local)
         storage.write_json(

@@ -21,7 +21,11 @@ from ..model.task import Task
 
 @dataclass
 class Batches:
-    """Turns a global batch into the padded micro-batches of one rank, and counts what padding costs."""
+    """Turns a global batch into the padded micro-batches of one rank, and counts what padding costs.
+
+    ``even``: every rank gets as many micro-batches as the others, for ways of training in which they do each of them
+    together.
+    """
 
     sequences: Sequences
     task: Task
@@ -32,6 +36,7 @@ class Batches:
     max_tokens: int | None
     rank: int = 0
     world_size: int = 1
+    even: bool = False
     useful_tokens: int = 0
     padded_tokens: int = 0
 
@@ -41,11 +46,16 @@ class Batches:
     def __call__(self, batch: list[int]) -> dict[str, Any]:
         """``micro``: this rank's micro-batches; ``denominator``: the weight of all labels in the global batch."""
         rows = np.asarray(batch)
-        mine = share(rows, self.lengths, self.rank, self.world_size)
-        pieces = micro_batches(mine, self.lengths, self.max_rows, self.max_tokens)
-        micro = [self._collate(piece) for piece in pieces] or [self._idle(rows[:1])]
+        micro = [self._collate(piece) for piece in self._pieces(rows, self.rank)]
+        most = max(len(self._pieces(rows, rank)) for rank in range(self.world_size)) if self.even else 1
+        shortest = rows[[self.lengths[rows].argmin()]]
+        micro += [self._idle(shortest) for _ in range(most - len(micro))]
         total = sum(weight_sum(self._labels(int(row)), self.weights) for row in rows)
         return {"micro": micro, "denominator": max(total, 1e-12)}
+
+    def _pieces(self, rows: np.ndarray, rank: int) -> list[np.ndarray]:
+        mine = share(rows, self.lengths, rank, self.world_size)
+        return micro_batches(mine, self.lengths, self.max_rows, self.max_tokens)
 
     def _labels(self, row: int) -> np.ndarray:
         return self.sequences.labels_of(row)[: self.max_length]
@@ -113,6 +123,7 @@ class PlanTrainer(Trainer):
         self._validate = validate
         self._weights = torch.from_numpy(batches.weights)
         batches.rank, batches.world_size = self.args.process_index, self.args.world_size
+        batches.even = self.is_deepspeed_enabled
 
     def get_train_dataloader(self) -> DataLoader:
         rows: Any = range(len(self.batches.sequences))
@@ -130,6 +141,7 @@ class PlanTrainer(Trainer):
         total = torch.zeros((), device=self.args.device)
         for number, batch in enumerate(micro):
             last = number == len(micro) - 1
+            self.accelerator.gradient_state._set_sync_gradients(last)  # where DeepSpeed takes its step
             with nullcontext() if last else self.accelerator.no_sync(model):
                 loss = self._loss(model, self._prepare_inputs(batch)) * scale
                 self.accelerator.backward(loss)

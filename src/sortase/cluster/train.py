@@ -1,0 +1,189 @@
+"""A training on the workers of a Ray cluster, started again when some of them are lost.
+
+Ray Train places the workers and joins them; checkpoints, resuming and the budgets of failures are ours. A preempted
+worker costs nothing of the budget, a crash does, and an error of ours that would only repeat itself ends the training.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..config.compute import ComputeSpec, WorkerRange
+from ..errors import CancelledError, InfrastructureError, SortaseError, WorkFailedError
+from ..pipeline.callbacks import Report
+from ..pipeline.events import Events
+from ..pipeline.request import TrainRequest
+from ..pipeline.run_folder import RunFolder
+from .board import POLL_SECONDS, open_board
+from .connect import connected, imported
+from .resources import gpus_per_worker
+from .worker import Work, work
+
+Say = Callable[[str], None]
+REPEATED = 3  # exit code of errors that may pass: storage, cluster
+
+
+def train(
+    request: TrainRequest,
+    folder: RunFolder,
+    events: Events,
+    say: Say,
+    should_stop: Callable[[], bool],
+    *,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Train on ``request.compute.workers`` workers; returns the summary for run.json.
+
+    Raises:
+        CancelledError: ``should_stop`` said so, or a later attempt owns the run; a checkpoint is stored.
+        InfrastructureError: workers did not start in time, or were lost more often than ``compute.max_failures``.
+        WorkFailedError, InputError, ...: what a worker met.
+    """
+    compute = request.compute
+    events.flush()
+    with connected(compute):
+        told: dict[str, Any] = {"starts": 0, "crashes": 0, "preemptions": 0}
+        while True:
+            told["starts"] += 1
+            started = time.monotonic()
+            try:
+                outcome = _start(Work(request, folder, open_board()), compute, say, should_stop, report)
+            except _Crash as crash:
+                events.reload()
+                told["crashes" if not crash.preempted else "preemptions"] += 1
+                events.write("train", "lost", words=str(crash), preempted=crash.preempted)
+                events.flush()
+                if told["crashes"] > compute.max_failures:
+                    raise _final(crash, compute) from crash
+                say(f"train: {crash}; starting again from the newest checkpoint")
+                continue
+            events.reload()
+            if "summary" in outcome:
+                return {**outcome["summary"], **told, "wall_seconds": round(time.monotonic() - started, 3)}
+            if outcome["stopped"] == "asked":
+                raise CancelledError(outcome["words"])
+            told["preemptions"] += 1
+            events.write("train", "preempted", words=outcome["words"])
+            events.flush()
+            say("train: a node is being taken away; its checkpoint is stored, continuing on what is left")
+
+
+class _Crash(Exception):  # noqa: N818 - not an error by itself: most are survived
+    def __init__(self, words: str, preempted: bool, cause: SortaseError | None):
+        super().__init__(words)
+        self.preempted, self.cause = preempted, cause
+
+
+def _final(crash: _Crash, compute: ComputeSpec) -> SortaseError:
+    if crash.cause is not None:
+        return crash.cause
+    return WorkFailedError(f"{crash}; compute.max_failures {compute.max_failures} is used up")
+
+
+def _start(
+    todo: Work, compute: ComputeSpec, say: Say, should_stop: Callable[[], bool], report: Report | None
+) -> dict[str, Any]:
+    """One group of workers, from its start to its end."""
+    ray = imported()
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="train-driver")
+    fitting = pool.submit(_fit, todo, compute)
+    asked = False
+
+    def news() -> None:
+        lines, reports = ray.get(todo.board.news.remote())
+        for line in lines:
+            say(line)
+        for step, metrics in reports:
+            if report is not None:
+                report(step, metrics)
+
+    try:
+        while not fitting.done():
+            if should_stop() and not asked:
+                asked = True
+                ray.get(todo.board.ask_to_stop.remote())
+            news()
+            time.sleep(POLL_SECONDS / 2)
+        news()
+        return fitting.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _fit(todo: Work, compute: ComputeSpec) -> dict[str, Any]:
+    """Ray Train's part. It runs beside the driver's own loop, so that Ray does not take over its signals."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(compute.start_timeout)
+    os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
+    gpus = gpus_per_worker(compute)
+    resources = {"CPU": compute.cpus_per_worker, **compute.resources_per_worker}
+    if gpus:
+        resources["GPU"] = gpus
+    workers = compute.workers
+    with tempfile.TemporaryDirectory(prefix="sortase-ray-") as scratch:
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"work": todo},
+            scaling_config=ScalingConfig(
+                num_workers=(workers.min, workers.max) if isinstance(workers, WorkerRange) else workers,
+                use_gpu=gpus > 0,
+                resources_per_worker=resources,
+                label_selector=compute.labels or None,
+            ),
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            run_config=RunConfig(
+                name="train", storage_path=scratch, failure_config=FailureConfig(controller_failure_limit=0)
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            raise _understood(error, compute) from error
+    return dict(result.return_value)
+
+
+def _understood(error: Any, compute: ComputeSpec) -> Exception:
+    """The error of ours that ends the training, or a crash that may be survived."""
+    from ray.exceptions import RayActorError
+    from ray.train import ControllerError, PreemptionError
+
+    if isinstance(error, PreemptionError):
+        return _Crash("a node was taken away", True, None)
+    if isinstance(error, ControllerError):
+        return InfrastructureError(
+            f"{compute.min_workers} training workers did not start in {compute.start_timeout:.0f} s "
+            f"(compute.start_timeout): {_first_line(error.controller_failure)}"
+        )
+    failures = error.worker_failures
+    own = [cause for failure in failures.values() for cause in _causes(failure) if isinstance(cause, SortaseError)]
+    for cause in own:
+        if cause.exit_code != REPEATED:
+            return cause
+    if own:
+        return _Crash(str(own[0]), False, own[0])
+    lost = {rank: failure for rank, failure in failures.items() if isinstance(failure, RayActorError)}
+    preempted = any(failure.preempted for failure in lost.values())
+    rank, failure = next(iter((lost or failures).items()))
+    return _Crash(f"training worker {rank} was lost: {_first_line(failure)}", preempted, None)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The error, what it wraps, and what these came from."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        inner = (getattr(error, name, None) for name in ("_base_exc", "health_check_failure", "cause", "__cause__"))
+        error = next((cause for cause in inner if isinstance(cause, BaseException)), None)
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]

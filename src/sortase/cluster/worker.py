@@ -1,0 +1,56 @@
+"""What every training worker does: join the others, open the data, and run the one kernel."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CancelledError, FencedError
+from ..pipeline.events import Events, NoEvents
+from ..pipeline.ranks import JoinedRanks
+from ..pipeline.request import TrainRequest
+from ..pipeline.run_folder import RunFolder
+from ..pipeline.train import train
+from .board import StopWatch
+
+
+@dataclass(frozen=True)
+class Work:
+    """Small enough to be sent to every worker."""
+
+    request: TrainRequest
+    folder: RunFolder
+    board: Any
+
+
+def work(config: dict[str, Any]) -> dict[str, Any]:
+    """Train; returns ``summary``, or why it stopped before the end: ``asked`` or ``preempted``."""
+    import ray.train
+
+    todo: Work = config["work"]
+    ranks = JoinedRanks()
+
+    def drained() -> bool:
+        return ray.train.get_preemption_info() is not None
+
+    def say(line: str) -> None:
+        if ranks.is_first:
+            todo.board.say.remote(line)
+
+    def report(step: int, metrics: dict[str, float]) -> None:
+        if ranks.is_first:
+            todo.board.report.remote(step, metrics)
+
+    watch = StopWatch(todo.board, ranks, drained, time.monotonic)
+    try:
+        events = Events(todo.folder.path("events.jsonl")) if ranks.is_first else NoEvents()
+        fitted, _ = train(todo.request.job(), todo.folder, events, say, watch, report=report, ranks=ranks)
+    except FencedError:
+        raise
+    except CancelledError as error:
+        reasons = ranks.gather(watch.reason)
+        return {"stopped": "asked" if "asked" in reasons else "preempted", "words": str(error)}
+    finally:
+        watch.close()
+    return {"summary": fitted.summary}
