@@ -120,17 +120,20 @@ class GenericClassifier:
             InputError: a column, value, label or gene is not there, or nothing is left; nothing is written then.
             ExistingOutputError: they exist already, made from other inputs, and ``replace`` is not set.
         """
+        from .cluster.place import placed
         from .pipeline.prepare import prepare
 
-        prepared = prepare(
-            input_data,
-            self.data,
-            self.labels,
-            output_directory,
-            output_prefix,
-            seed=self.seed,
-            replace=self.replace,
-        )
+        with placed(self.compute) as where:
+            prepared = prepare(
+                input_data,
+                self.data,
+                self.labels,
+                output_directory,
+                output_prefix,
+                seed=self.seed,
+                replace=self.replace,
+                map=where.prepare_map,
+            )
         logger.info("%s", prepared.table())
         return prepared.dataset_path, prepared.label_map_path
 
@@ -177,34 +180,33 @@ class GenericClassifier:
             self._ray_tune(
                 model_checkpoint, dataset_path, output_directory, None, n_trials, test_size, tokenizer_name_or_path
             )
+        from .cluster.place import placed
         from .pipeline.standalone import Standalone, train_and_score
 
         if not isinstance(dataset_path, str):
             raise InputTypeError(f"dataset_path must be a path or URL, got {type(dataset_path).__name__}")
         check_arguments(self.training.arguments)
-        return train_and_score(
-            Standalone(
-                task=self.task,
-                dataset=dataset_path,
-                eval_dataset=eval_dataset,
-                stratify=self.labels.column,
-                model=ModelSpec(
-                    checkpoint=model_checkpoint,
-                    config=model_config,
-                    tokenizer=tokenizer_name_or_path,
-                    freeze_layers=self.freeze_layers,
-                ),
-                split=validate(SplitSpec, {"test_size": test_size, **(split or {})}, "split"),
-                training=self.training,
-                evaluation=self.evaluation,
-                compute=self.compute,
-                vocabulary=self.labels.vocabulary,
-                seed=self.seed,
-                replace=self.replace,
+        asked = Standalone(
+            task=self.task,
+            dataset=dataset_path,
+            eval_dataset=eval_dataset,
+            stratify=self.labels.column,
+            model=ModelSpec(
+                checkpoint=model_checkpoint,
+                config=model_config,
+                tokenizer=tokenizer_name_or_path,
+                freeze_layers=self.freeze_layers,
             ),
-            output_directory,
-            logger.info,
+            split=validate(SplitSpec, {"test_size": test_size, **(split or {})}, "split"),
+            training=self.training,
+            evaluation=self.evaluation,
+            compute=self.compute,
+            vocabulary=self.labels.vocabulary,
+            seed=self.seed,
+            replace=self.replace,
         )
+        with placed(self.compute) as where:
+            return train_and_score(asked, output_directory, logger.info, where)
 
     def _ray_tune(
         self,

@@ -54,13 +54,15 @@ def say(text: str) -> None:
 
 def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from . import storage
+    from .cluster.place import placed
     from .config.load import parse
     from .pipeline.run import run
 
     text = storage.read_bytes(options.config).decode()
     config = parse(text, options.set, options.config)
     only = None if options.command == "run" else options.command
-    result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop)
+    with placed(config.compute) as where:
+        result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop, where=where)
     print(result)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,13 +21,14 @@ def connected(compute: ComputeSpec) -> Iterator[None]:
         yield
         return
     try:
-        ray.init(
-            address=compute.address or os.environ.get("RAY_ADDRESS") or None,
-            namespace=compute.namespace,
-            include_dashboard=False if compute.address is None and "RAY_ADDRESS" not in os.environ else None,
-            logging_level=logging.WARNING,
-            log_to_driver=bool(os.environ.get("SORTASE_RAY_LOGS")),
-        )
+        with _own_signals():
+            ray.init(
+                address=compute.address or os.environ.get("RAY_ADDRESS") or None,
+                namespace=compute.namespace,
+                include_dashboard=False if compute.address is None and "RAY_ADDRESS" not in os.environ else None,
+                logging_level=logging.WARNING,
+                log_to_driver=bool(os.environ.get("SORTASE_RAY_LOGS")),
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         place = compute.address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise InfrastructureError(f"Ray on {place} cannot be reached: {error}") from error
@@ -33,6 +36,20 @@ def connected(compute: ComputeSpec) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts; a run that is to keep a checkpoint needs it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def imported():  # type: ignore[no-untyped-def]

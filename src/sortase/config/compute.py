@@ -95,6 +95,11 @@ class ComputeSpec(Section):
     def min_workers(self) -> int:
         return self.workers.min if isinstance(self.workers, WorkerRange) else self.workers
 
+    def shapes_weights(self) -> dict[str, Any]:
+        """What trained weights depend on: not the number of workers, unless checkpoints belong to it (DeepSpeed)."""
+        names = {"device", "precision", "deepspeed"} | ({"workers"} if self.deepspeed is not None else set())
+        return self.model_dump(mode="json", include=names)
+
     @property
     def uses_ray(self) -> bool:
         return bool(self.workers) or self.prepare.workers > 0 or self.score.workers > 0

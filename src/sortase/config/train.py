@@ -97,6 +97,16 @@ class TrainSpec(Section):
         """The TrainingArguments fields: ours by default, the user's where given."""
         return DEFAULTS | (self.__pydantic_extra__ or {})
 
+    def global_batch(self, workers: int) -> dict[str, int]:
+        """How large a global batch is: ``batch_size`` examples or ``batch_tokens`` tokens."""
+        if self.global_batch_tokens is not None:
+            if self.global_batch_size is not None:
+                raise ConfigError("give train.global_batch_size or train.global_batch_tokens, not both")
+            return {"batch_tokens": self.global_batch_tokens}
+        arguments = self.arguments
+        each = arguments["per_device_train_batch_size"] * arguments.get("gradient_accumulation_steps", 1)
+        return {"batch_size": self.global_batch_size or each * max(1, workers)}
+
 
 def check_arguments(names: Any) -> None:
     """Refuse names that TrainingArguments does not have, or that another setting decides."""

@@ -114,18 +114,8 @@ def training_arguments(job: Job, scratch: Path) -> TrainingArguments:
 
 
 def batch_plan(job: Job) -> BatchPlan:
-    arguments = job.settings.arguments
     lengths = np.minimum(job.train.lengths, job.max_length)
-    if job.settings.global_batch_tokens is not None:
-        if job.settings.global_batch_size is not None:
-            raise ConfigError("give train.global_batch_size or train.global_batch_tokens, not both")
-        return BatchPlan(lengths=lengths, seed=job.seed, batch_tokens=job.settings.global_batch_tokens)
-    size = job.settings.global_batch_size or (
-        arguments["per_device_train_batch_size"]
-        * arguments.get("gradient_accumulation_steps", 1)
-        * max(1, job.compute.max_workers)
-    )
-    return BatchPlan(lengths=lengths, seed=job.seed, batch_size=size)
+    return BatchPlan(lengths=lengths, seed=job.seed, **job.settings.global_batch(job.compute.max_workers))
 
 
 def loss_weights(job: Job) -> np.ndarray:
@@ -216,7 +206,8 @@ def fit(
                 "its checkpoint is stored, the same command continues from there"
             )
         whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        best, weights = trainer.state.global_step, whole
+        best: int | None = trainer.state.global_step
+        weights = whole
         if selecting and ranks.is_first:
             best, weights = take_best(trainer, whole, checkpoints, scratch, say)
         if ranks.world_size == 1 and trainer.deepspeed is None:

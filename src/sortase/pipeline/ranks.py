@@ -46,7 +46,7 @@ class JoinedRanks(Ranks):
 
         self._torch, self._dist = torch, dist
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self._group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        self._group: Any = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
         hosts = self.gather(socket.gethostname())
         self._leader = hosts.index(hosts[self.rank])
 

@@ -82,7 +82,8 @@ def _train_inputs(run: Run) -> dict[str, Any]:
     return {
         "model": config.model.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json"),
-        "compute": config.compute.model_dump(mode="json"),
+        "compute": config.compute.shapes_weights(),
+        "batch": config.train.global_batch(config.compute.max_workers),
         "seed": config.run.seed,
         "prepare": run.made_from("prepare"),
         "files": contents(*named),

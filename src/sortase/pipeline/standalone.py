@@ -15,16 +15,18 @@ from ..config.train import TrainSpec
 from ..data import classmap
 from ..data.sequences import Sequences, open_dataset
 from ..data.source import open_source
-from ..data.split import make_split
+from ..data.split import Split, make_split
 from ..errors import InputError
 from ..model.load import load_trained
 from ..model.task import Task
 from .evaluate import EvaluateJob, evaluate, flat
 from .events import Events
 from .place_model import place_model
+from .request import TrainRequest
 from .run_folder import RunFolder, contents, versions
 from .sides import Sides, Unit, divide
 from .train import TrainJob, claim_checkpoints, train, trainer_of
+from .where import Where
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,13 +53,13 @@ class Standalone:
     replace: bool
 
 
-def train_and_score(asked: Standalone, output: str, say: Say) -> Trainer:
+def train_and_score(asked: Standalone, output: str, say: Say, where: Where) -> Trainer:
     """Train into ``output``, then score; finished work with the same inputs is taken up, not done again."""
     folder = RunFolder(output, model_name="")
     class_map = class_map_of(asked.dataset)
     inputs = _inputs(asked)
     done = folder.is_done("train", inputs, asked.replace)
-    sides = _sides(asked)
+    made, sides = _sides(asked)
     job = _job(asked, sides, class_map)
     folder.begin()
     folder.describe(name=output, versions=versions(), config=inputs)
@@ -69,10 +71,17 @@ def train_and_score(asked: Standalone, output: str, say: Say) -> Trainer:
     else:
         claim_checkpoints(folder, inputs, asked.replace)
         with folder.stage("train", inputs) as result:
-            fitted, trained = train(job, folder, events, say)
-            result.update(fitted.summary)
-        folder.describe(training=fitted.summary)
-        trainer = fitted.trainer
+            if asked.compute.max_workers:
+                made.write(folder.path("split.parquet"))
+                request = _request(asked, class_map, folder.path("split.parquet"))
+                result.update(where.train(request, folder, events, say, lambda: False))
+                trained = load_trained(output, asked.task)
+                trainer = trainer_of(job, trained)
+            else:
+                fitted, trained = train(job, folder, events, say)
+                result.update(fitted.summary)
+                trainer = fitted.trainer
+        folder.describe(training=dict(result))
     _score(asked, sides, trained, folder, say)
     return trainer
 
@@ -99,12 +108,14 @@ def _score(asked: Standalone, sides: Sides, trained: Any, folder: RunFolder, say
 
 def _inputs(asked: Standalone) -> dict[str, Any]:
     settings = {name: value for name, value in asdict(asked).items() if name not in ("task", "eval_dataset", "replace")}
+    batch = asked.training.global_batch(asked.compute.max_workers)
     dumped = {n: v.model_dump(mode="json") if hasattr(v, "model_dump") else v for n, v in settings.items()}
     test = asked.eval_dataset
     on_disk = test if isinstance(test, str) else None
     in_memory = None if test is None or isinstance(test, str) else test._fingerprint
     files = contents(asked.dataset, asked.model.checkpoint, asked.model.tokenizer, asked.vocabulary, on_disk)
-    return {**dumped, "task": asked.task.kind, "files": files, "eval_dataset": in_memory}
+    others = {"task": asked.task.kind, "files": files, "eval_dataset": in_memory, "batch": batch}
+    return {**dumped, **others, "compute": asked.compute.shapes_weights()}
 
 
 def _job(asked: Standalone, sides: Sides, class_map: dict[str, int]) -> TrainJob:
@@ -122,7 +133,22 @@ def _job(asked: Standalone, sides: Sides, class_map: dict[str, int]) -> TrainJob
     )
 
 
-def _sides(asked: Standalone) -> Sides:
+def _request(asked: Standalone, class_map: dict[str, int], split: str) -> TrainRequest:
+    return TrainRequest(
+        task=asked.task.kind,
+        dataset=asked.dataset,
+        split=split,
+        class_map=class_map,
+        model=asked.model,
+        settings=asked.training,
+        compute=asked.compute,
+        seed=asked.seed,
+        batch_size=asked.evaluation.batch_size,
+        vocabulary=asked.vocabulary,
+    )
+
+
+def _sides(asked: Standalone) -> tuple[Split, Sides]:
     """Validation is taken from what is trained on; a given evaluation dataset is the whole test side."""
     split = asked.split
     if asked.eval_dataset is not None:
@@ -136,9 +162,9 @@ def _sides(asked: Standalone) -> Sides:
     unit: Unit = "token" if made.unit == "token" else "row"
     sides = divide(Sequences.open(asked.dataset, asked.task.label_column), unit, made.members, made.sides)
     if asked.eval_dataset is None:
-        return sides
+        return made, sides
     test = Sequences.open(asked.eval_dataset, asked.task.label_column)
-    return Sides(sides.train, sides.validation, test, "row")
+    return made, Sides(sides.train, sides.validation, test, "row")
 
 
 def class_map_of(dataset: str) -> dict[str, int]:

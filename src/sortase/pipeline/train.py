@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,7 @@ def trainer_of(job: TrainJob, trained: Trained) -> Any:
     from .fit import build_trainer, own_random_state
     from .ranks import Ranks
 
+    job = replace(job, compute=job.compute.model_copy(update={"workers": 0, "deepspeed": None}))
     with own_random_state(job.seed):
         return build_trainer(_fit_job(job, trained, Ranks()), Path(tempfile.gettempdir()) / "sortase-finished")
 
