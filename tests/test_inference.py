@@ -126,7 +126,7 @@ def test_pieces_hold_whole_rows_and_bound_what_is_handed_on(kind: str, monkeypat
 
 
 def test_a_row_larger_than_any_piece_still_comes_whole() -> None:
-    assert [part.tolist() for part in inference._cut(np.array([5, 99, 1, 2, 3]), 5)] == [[0], [1], [2, 3], [4]]
+    assert [part.tolist() for part in inference.cut(np.array([5, 99, 1, 2, 3]), 5)] == [[0], [1], [2, 3], [4]]
 
 
 def test_rows_of_like_length_share_a_batch() -> None:

@@ -57,7 +57,7 @@ def stream(
                 logits[_places(starts, inside)] = found
                 if what is not None:
                     progress.update(len(inside))
-            for piece in _cut(counts[window] * classes, PIECE_LOGITS):
+            for piece in cut(counts[window] * classes, PIECE_LOGITS):
                 part = logits[starts[piece[0]] : starts[piece[-1] + 1]]
                 yield _scores(trained, sequences, window[piece], lengths[window[piece]], part)
     one = torch.full((1, 1), 1 if trained.pad_id == 0 else 0, device=device)
@@ -77,11 +77,11 @@ def _windows(lengths: np.ndarray, logits: np.ndarray) -> Iterator[np.ndarray]:
     """Consecutive rows: at most ``WINDOW_ROWS``, and about ``WINDOW_TOKENS`` tokens and ``WINDOW_LOGITS`` logits."""
     share = lengths / WINDOW_TOKENS + logits / WINDOW_LOGITS
     for start in range(0, len(lengths), WINDOW_ROWS):
-        for part in _cut(share[start : start + WINDOW_ROWS], 1):
+        for part in cut(share[start : start + WINDOW_ROWS], 1):
             yield start + part
 
 
-def _cut(sizes: np.ndarray, most: float) -> Iterator[np.ndarray]:
+def cut(sizes: np.ndarray, most: float) -> Iterator[np.ndarray]:
     """Indices of ``sizes`` in consecutive parts of ``most`` together, or of a single one that is larger."""
     total = np.concatenate([[0], np.cumsum(sizes)])
     start = 0

@@ -15,10 +15,10 @@ from ..data.checks import check_labels, check_tokens, overlong
 from ..data.sequences import Sequences
 from ..errors import InputError
 from ..model import baseline, confusion
-from ..model.inference import stream
 from ..model.load import Trained
 from ..model.metrics import Cluster, Metrics
-from .predictions import PickledPredictions, PredictionTable, parquet_writer
+from .parts import Elsewhere
+from .score import new_metrics, score, score_in_parts
 
 Say = Callable[[str], None]
 
@@ -39,8 +39,12 @@ class EvaluateJob:
     seed: int
 
 
-def evaluate(job: EvaluateJob, folder: str, say: Say) -> dict[str, Any]:
-    """Score the test side; writes predictions.parquet, predictions.pkl and, last, evaluation.json below ``folder``."""
+def evaluate(job: EvaluateJob, folder: str, say: Say, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
+    """Score the test side; writes predictions.parquet, predictions.pkl and, last, evaluation.json below ``folder``.
+
+    With ``elsewhere`` other processes compute the scores: its dataset is the one whose rows ``job.test`` shows. The
+    model's weights and ``job.precision`` are not used here then.
+    """
     trained = job.trained
     if not any((job.test.labels_of(i) >= 0).any() for i in range(len(job.test))):
         raise InputError(
@@ -51,8 +55,9 @@ def evaluate(job: EvaluateJob, folder: str, say: Say) -> dict[str, Any]:
     check_labels(job.test, len(trained.class_map))
     if cut := overlong(job.test, trained.max_length):
         say(f"evaluate: {cut} of {len(job.test)} sequences are cut to {trained.max_length} tokens")
-    metrics = _metrics(job)
-    seconds = score(job, metrics, folder)
+    started = time.monotonic()
+    metrics = score(job, folder) if elsewhere is None else score_in_parts(job, folder, elsewhere)
+    seconds = time.monotonic() - started
     evaluation: dict[str, Any] = {
         "task": trained.task.kind,
         "classes": trained.classes,
@@ -64,28 +69,6 @@ def evaluate(job: EvaluateJob, folder: str, say: Say) -> dict[str, Any]:
     }
     storage.write_json(storage.join(folder, "evaluation.json"), evaluation)
     return evaluation
-
-
-def _metrics(job: EvaluateJob) -> Metrics:
-    return Metrics(job.trained.classes, bootstrap=job.settings.bootstrap, seed=job.seed, cluster=job.split_unit)
-
-
-def score(job: EvaluateJob, metrics: Metrics, folder: str) -> float:
-    """Stream the predictions of labelled units into the metrics and files; returns the seconds that took."""
-    table = PredictionTable(job.trained.classes, tokens=job.trained.task.unit == "token", labels=True)
-    pickled = PickledPredictions(job.trained.classes)
-    started = time.monotonic()
-    with parquet_writer(storage.join(folder, "predictions.parquet")) as append:
-        for found in stream(
-            job.trained, job.test, batch_size=job.settings.batch_size, precision=job.precision, what="evaluate"
-        ):
-            scores = found.labelled()
-            metrics.update(scores)
-            append(table.of(scores, job.test))
-            pickled.update(scores)
-    seconds = time.monotonic() - started
-    pickled.write(storage.join(folder, "predictions.pkl"))
-    return seconds
 
 
 def compare(job: EvaluateJob, train: Sequences, model: Metrics, say: Say) -> dict[str, Any]:
@@ -120,7 +103,7 @@ def _macro_f1(metrics: Metrics) -> float:
 
 
 def _measured(job: EvaluateJob, predictor: baseline.Predictor, limit: int) -> Metrics:
-    metrics = _metrics(job)
+    metrics = new_metrics(job)
     for scores in predictor(job.test):
         metrics.update(scores.at(np.flatnonzero(scores.positions < limit)))
     return metrics

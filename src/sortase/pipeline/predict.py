@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,14 +15,19 @@ from ..data.sequences import IGNORED, Sequences
 from ..errors import InputError
 from ..model.inference import stream
 from ..model.load import Trained, load_trained
+from ..model.scores import Scores
 from ..model.task import task_of
+from .parts import Elsewhere, Part, Scorer, divide, gather, part_folder
 from .predictions import PredictionTable, parquet_writer
 
 
-def predict(trained: Trained, settings: PredictSpec, url: str, precision: str = "fp32") -> dict[str, int]:
+def predict(
+    trained: Trained, settings: PredictSpec, url: str, precision: str = "fp32", elsewhere: Elsewhere | None = None
+) -> dict[str, int]:
     """Write the predictions for ``settings.dataset`` to a Parquet file; counts them by class.
 
-    Rows stream from the dataset to the file, which appears once it is whole.
+    Rows stream from the dataset to the file, which appears once it is whole. With ``elsewhere`` other processes compute
+    the scores; the model's weights and ``precision`` are not used here then.
     """
     sequences = Sequences.open(settings.dataset)
     if unknown := [name for name in settings.columns if name not in sequences.columns]:
@@ -33,14 +41,42 @@ def predict(trained: Trained, settings: PredictSpec, url: str, precision: str = 
         threshold=settings.threshold,
         columns=settings.columns,
     )
-    counts: dict[str, int] = {}
+    if elsewhere is not None:
+        counts = _in_parts(trained, sequences, settings.batch_size, table, url, elsewhere)
+    else:
+        found = stream(trained, sequences, batch_size=settings.batch_size, precision=precision, what="predict")
+        counts = _write(found, sequences, table, url)
+    return dict(sorted(counts.items()))
+
+
+def _write(found: Iterable[Scores], sequences: Sequences, table: PredictionTable, url: str) -> Counter[str]:
+    """Stream the predictions to a file; counts them."""
+    counts: Counter[str] = Counter()
     with parquet_writer(url) as append:
-        for scores in stream(trained, sequences, batch_size=settings.batch_size, precision=precision, what="predict"):
+        for scores in found:
             part = table.of(scores, sequences)
             append(part)
             for entry in part.column("prediction").value_counts().to_pylist():
-                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
-    return dict(sorted(counts.items()))
+                counts[entry["values"]] += entry["counts"]
+    return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Predictor(Scorer):
+    def __call__(self, part: Part) -> Counter[str]:
+        sequences, found = self.stream(part)
+        return _write(found, sequences, self.table, part.table(self.folder))
+
+
+def _in_parts(
+    trained: Trained, sequences: Sequences, batch_size: int, table: PredictionTable, url: str, elsewhere: Elsewhere
+) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    with part_folder(url) as folder:
+        predictor = _Predictor.of(elsewhere, trained, sequences, batch_size, table, folder)
+        parts = divide(trained, sequences, batch_size)
+        gather(elsewhere.map, predictor, parts, url, "predict", lambda part, found: counts.update(found))
+    return counts
 
 
 def predict_from_checkpoint(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -105,6 +105,13 @@ def parquet_writer(url: str) -> Iterator[Any]:
                 writer.close()
 
 
+def copy_tables(url: str, append: Callable[[pa.Table], None]) -> None:
+    """Hand on what ``parquet_writer`` wrote, piece by piece."""
+    with storage.open_input(url) as file, pq.ParquetFile(file) as parquet:
+        for group in range(parquet.num_row_groups):
+            append(parquet.read_row_group(group))
+
+
 class PickledPredictions:
     """``{"rows", "positions", "labels", "predictions", "probabilities", "classes"}`` of arrays.
 
@@ -128,6 +135,17 @@ class PickledPredictions:
             self._probabilities = None
         if self._probabilities is not None:
             self._probabilities.append(np.exp(log_probabilities(scores.logits)).astype(np.float32))
+
+    def extend(self, url: str) -> None:
+        """Add what another one has written."""
+        found = pickles.load(url)
+        for name, parts in self._parts.items():
+            parts.append(found[name])
+        self._count += len(found["rows"]) * len(self.classes)
+        if self._count > MOST_PICKLED:
+            self._probabilities = None
+        if self._probabilities is not None:
+            self._probabilities.append(found["probabilities"])
 
     def write(self, url: str) -> None:
         arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self._parts.items()}
