@@ -5,12 +5,27 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 LINE_SECONDS = 10.0
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the output
+
+
+class _Listener:
+    """Who hears the lines: in a process that nobody watches, whoever set it."""
+
+    tell: Callable[[str], None] = staticmethod(_to_stderr)
+
+
+def tell(listener: Callable[[str], None]) -> None:
+    """Send the lines of this process there."""
+    _Listener.tell = staticmethod(listener)
 
 
 class Progress:
@@ -42,7 +57,7 @@ class Progress:
             self._bar.update(n)
         elif not self._silent and time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
-            print(self._line(), file=sys.stderr, flush=True)  # noqa: T201 - this is the output
+            _Listener.tell(self._line())
 
     def _line(self) -> str:
         rate = self.done / max(1e-9, time.monotonic() - self._started)

@@ -11,8 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
+from .. import storage
 from ..config.compute import ComputeSpec, WorkerRange
 from ..errors import CancelledError, InfrastructureError, SortaseError, WorkFailedError
 from ..pipeline.callbacks import Report
@@ -145,6 +147,8 @@ def _fit(todo: Work, compute: ComputeSpec) -> dict[str, Any]:
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
+            log = todo.folder.path("logs", f"lost-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt")
+            storage.write_bytes(log, str(error).encode())
             raise _understood(error, compute) from error
     return dict(result.return_value)
 
@@ -156,6 +160,8 @@ def _understood(error: Any, compute: ComputeSpec) -> Exception:
 
     if isinstance(error, PreemptionError):
         return _Crash("a node was taken away", True, None)
+    if isinstance(error, ControllerError) and "Timeout" not in type(error.controller_failure).__name__:
+        return _Crash(f"workers did not start: {_first_line(error.controller_failure)}", False, None)
     if isinstance(error, ControllerError):
         return InfrastructureError(
             f"{compute.min_workers} training workers did not start in {compute.start_timeout:.0f} s "

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from .. import progress
 from ..errors import CancelledError, FencedError
 from ..pipeline.events import Events, NoEvents
 from ..pipeline.ranks import JoinedRanks
@@ -42,6 +43,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
         if ranks.is_first:
             todo.board.report.remote(step, metrics)
 
+    progress.tell(say)
     watch = StopWatch(todo.board, ranks, drained, time.monotonic)
     try:
         events = Events(todo.folder.path("events.jsonl")) if ranks.is_first else NoEvents()
