@@ -20,18 +20,18 @@ def connected(compute: ComputeSpec) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    address = compute.address or os.environ.get("RAY_ADDRESS")
     try:
         with _own_signals():
             ray.init(
-                address=compute.address or os.environ.get("RAY_ADDRESS") or None,
+                address=address or "local",
                 namespace=compute.namespace,
-                include_dashboard=False if compute.address is None and "RAY_ADDRESS" not in os.environ else None,
+                include_dashboard=None if address else False,
                 logging_level=logging.WARNING,
                 log_to_driver=bool(os.environ.get("SORTASE_RAY_LOGS")),
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        place = compute.address or os.environ.get("RAY_ADDRESS") or "this machine"
-        raise InfrastructureError(f"Ray on {place} cannot be reached: {error}") from error
+        raise InfrastructureError(f"Ray on {address or 'this machine'} cannot be reached: {error}") from error
     try:
         yield
     finally:
