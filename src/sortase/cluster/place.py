@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ..config.compute import ComputeSpec
-from ..pipeline.where import Here, Map, Where
+from ..pipeline.where import Here, Say, Where
+
+if TYPE_CHECKING:
+    from ..pipeline.events import Events
+    from ..pipeline.request import TrainRequest
+    from ..pipeline.run_folder import RunFolder
 
 
 @contextmanager
@@ -25,11 +31,18 @@ class OnRay(Here):
     """Training on workers, and what else ``compute`` gives workers to; the rest in this process."""
 
     def __init__(self, compute: ComputeSpec):
-        self.compute = compute
-        self.prepare_map: Map | None = None
-        self.score_map: Map | None = None
+        if compute.prepare.workers:
+            from .tasks import ray_map
 
-    def train(self, request, folder, events, say, should_stop):  # type: ignore[no-untyped-def]
+            self.prepare_map = ray_map(compute.prepare)
+        if compute.score.workers:
+            from .score import actor_map
+
+            self.score_map = actor_map(compute.score, compute.start_timeout)
+
+    def train(
+        self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
+    ) -> dict[str, Any]:
         from .train import train
 
         if not request.compute.max_workers:

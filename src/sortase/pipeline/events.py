@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from .. import storage
-from .run_folder import now
 
 
 class Events:
@@ -25,7 +25,8 @@ class Events:
         return [json.loads(line) for line in storage.read_bytes(self.url).decode().splitlines() if line]
 
     def write(self, stage: str, event: str, **values: Any) -> None:
-        self.lines.append({"time": now(), "stage": stage, "event": event, **values})
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.lines.append({"time": now, "stage": stage, "event": event, **values})
         if time.monotonic() - self._flushed >= self.flush_seconds:
             self.flush()
 

@@ -11,6 +11,7 @@ from ..config.run import Config
 from .run_folder import contents
 
 if TYPE_CHECKING:
+    from .parts import Elsewhere
     from .run import Run
 
 
@@ -99,6 +100,15 @@ def _train(run: Run) -> dict[str, Any]:
     return summary
 
 
+def _elsewhere(run: Run, dataset: str) -> Elsewhere | None:
+    """The workers that score rows of this dataset with the run's model; None where this process does."""
+    from .parts import Elsewhere
+
+    if run.where.score_map is None:
+        return None
+    return Elsewhere(map=run.where.score_map, model=run.folder.model, dataset=dataset, compute=run.config.compute)
+
+
 def _evaluate_inputs(run: Run) -> dict[str, Any]:
     settings = run.config.evaluate.model_dump(mode="json")
     return {"evaluate": settings, "train": run.made_from("train"), "seed": run.config.run.seed}
@@ -112,7 +122,8 @@ def _evaluate(run: Run) -> dict[str, Any]:
 
     sides = read_sides(run.prepared, run.folder.path("data", "split.parquet"), run.task)
     trained = load_trained(run.folder.model, run.task)
-    precision = place_model(trained.model, run.config.compute)
+    elsewhere = _elsewhere(run, run.prepared)
+    precision = "fp32" if elsewhere else place_model(trained.model, run.config.compute)
     job = EvaluateJob(
         trained=trained,
         test=sides.test,
@@ -122,7 +133,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
         precision=precision,
         seed=run.config.run.seed,
     )
-    evaluation = evaluate(job, run.folder.url, run.say)
+    evaluation = evaluate(job, run.folder.url, run.say, elsewhere)
     if evaluation["baseline"]:
         run.say(evaluation["baseline"]["verdict"])
     return {"metrics": evaluation["metrics"]}
@@ -147,9 +158,10 @@ def _predict(run: Run) -> dict[str, Any]:
     if run.config.predict is None:
         return {}
     trained = load_trained(run.folder.model, run.task)
-    precision = place_model(trained.model, run.config.compute)
+    elsewhere = _elsewhere(run, run.config.predict.dataset)
+    precision = "fp32" if elsewhere else place_model(trained.model, run.config.compute)
     url = run.folder.path("unlabelled_predictions.parquet")
-    counts = predict(trained, run.config.predict, url, precision)
+    counts = predict(trained, run.config.predict, url, precision, elsewhere)
     run.say("predict: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     return {"predictions": url, "counts": counts}
 
