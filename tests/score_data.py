@@ -75,18 +75,29 @@ def place(root: str, kind: str, tmp_path: Any) -> Place:
 
 
 def assert_same_evaluation(made: Place, left: str, right: str) -> None:
-    """The files of two folders."""
-    one, two = (storage.read_json(made.url(folder, "evaluation.json")) for folder in (left, right))
-    for each in (one, two):
-        each.pop("speed")
-    assert_close(one, two, 1e-6)
-    assert_same_table(made.url(left, "predictions.parquet"), made.url(right, "predictions.parquet"))
-    one, two = (pickles.load(made.url(folder, "predictions.pkl")) for folder in (left, right))
-    assert_close(
-        {n: np.asarray(v).tolist() for n, v in one.items()}, {n: np.asarray(v).tolist() for n, v in two.items()}
-    )
+    """What was written to these two folders, and nothing else there."""
+    assert_same_results(made.url(left), made.url(right))
     names = [each for folder in (left, right) for each in storage.list_files(made.url(folder))]
     assert sorted(names) == sorted(2 * ["evaluation.json", "predictions.parquet", "predictions.pkl"])
+
+
+def assert_same_results(left: str, right: str) -> None:
+    one, two = (_timeless(storage.read_json(storage.join(folder, "evaluation.json"))) for folder in (left, right))
+    assert_close(one, two, 1e-6)
+    assert_same_table(storage.join(left, "predictions.parquet"), storage.join(right, "predictions.parquet"))
+    one, two = (_plain(pickles.load(storage.join(folder, "predictions.pkl"))) for folder in (left, right))
+    assert_close(one, two)
+
+
+def _timeless(evaluation: dict[str, Any]) -> dict[str, Any]:
+    del evaluation["speed"]
+    if evaluation["baseline"]:
+        del evaluation["baseline"]["logistic_regression"]["seconds"]
+    return evaluation
+
+
+def _plain(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(values).tolist() for name, values in arrays.items()}
 
 
 def assert_same_table(left: str, right: str) -> None:
@@ -95,7 +106,7 @@ def assert_same_table(left: str, right: str) -> None:
         with storage.open_input(url) as file:
             tables.append(pq.read_table(file))
     assert tables[0].schema == tables[1].schema
-    assert tables[0].num_rows > ROWS // 2
+    assert tables[0].num_rows
     assert_close(tables[0].to_pydict(), tables[1].to_pydict())
 
 

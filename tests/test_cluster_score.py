@@ -13,11 +13,15 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from score_data import assert_same_evaluation, assert_same_table, place  # noqa: E402
+from makers import architecture, dataset  # noqa: E402
+from score_data import assert_same_evaluation, assert_same_results, assert_same_table, place  # noqa: E402
+from sortase.cluster.place import placed  # noqa: E402
 from sortase.cluster.score import actor_map  # noqa: E402
 from sortase.config.compute import TaskGroup  # noqa: E402
+from sortase.config.run import Config  # noqa: E402
 from sortase.errors import InfrastructureError, InputError, WorkFailedError  # noqa: E402
 from sortase.model.task import TASKS  # noqa: E402
+from sortase.pipeline.run import run  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -26,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 def on_ray(s3_server: str) -> Iterator[None]:
     """Started after the S3 server, whose address the actors inherit. This file is none that they could import."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _memory=2**31, resources={"shelf": 1})
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, resources={"shelf": 1})
     yield
     ray.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
@@ -97,6 +101,39 @@ def test_a_killed_actor_costs_only_its_part_of_predictions(root: str, tmp_path: 
     assert_same_table(made.url("here.parquet"), made.url("there.parquet"))
 
 
+def noting(sent: list[str], mapped: Any, function: Any, items: Any) -> Any:
+    """The map, with a note of the file that it makes."""
+    sent.append(Path(function.folder).parent.name.removesuffix(".parts"))
+    return mapped(function, items)
+
+
+@pytest.mark.slow
+def test_a_run_whose_scores_come_from_actors_has_the_same_results(tmp_path: Path) -> None:
+    sent: list[str] = []
+    dataset(n=100).rename_column("label", "kind").save_to_disk(str(tmp_path / "data"))
+    for name, workers in (("here", 0), ("there", 2)):
+        settings: dict[str, Any] = {
+            "run": {"name": name, "output": str(tmp_path)},
+            "data": {"dataset": str(tmp_path / "data")},
+            "labels": {"task": "sequence", "column": "kind"},
+            "model": {"config": architecture()},
+            "train": {"num_train_epochs": 1},
+            "evaluate": {"bootstrap": 30, "batch_size": 1},
+            "predict": {"dataset": str(tmp_path / "data"), "batch_size": 2},
+            "compute": {"device": "cpu", "score": {"workers": workers}},
+        }
+        config = Config.model_validate(settings)
+        with placed(config.compute) as where:
+            if where.score_map is not None:
+                where.score_map = partial(noting, sent, where.score_map)
+            run(config, where=where)
+    assert sent == ["predictions.parquet", "unlabelled_predictions.parquet"]
+    assert_same_results(str(tmp_path / "here"), str(tmp_path / "there"))
+    name = "unlabelled_predictions.parquet"
+    assert_same_table(str(tmp_path / "here" / name), str(tmp_path / "there" / name))
+    assert not list((tmp_path / "there").rglob("*.parts"))
+
+
 def test_an_error_in_a_part_arrives_with_its_words(tmp_path: Path) -> None:
     made = place(str(tmp_path), "sequence", tmp_path)
     made.evaluate("here")
@@ -150,9 +187,27 @@ def test_errors_keep_their_type_and_are_not_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_part_that_always_kills_its_actor_ends_the_work(tmp_path: Path) -> None:
-    with pytest.raises(InfrastructureError, match="workers died 4 times doing part 1"):
+    with pytest.raises(
+        InfrastructureError,
+        match=r"workers died 4 times doing part 1: The actor is dead because its worker process has died",
+    ):
         list(actor_map(TWO)(partial(tried, tmp_path), [6, 7, 8]))
     assert (tmp_path / "item-7").read_text() == "xxxx"
+
+
+class Foreign:
+    """What no worker can make again, as if its package were missing there."""
+
+    def __reduce__(self) -> Any:
+        return os.listdir, ("/no/such/folder",)
+
+    def __call__(self, item: Any) -> Any:
+        return item
+
+
+def test_workers_that_cannot_start_say_why() -> None:
+    with pytest.raises(InfrastructureError, match=r"died 4 times while they started: FileNotFoundError"):
+        list(actor_map(TaskGroup(workers=1))(Foreign(), [1]))
 
 
 def test_asking_for_more_than_there_is_ends_with_what_there_is() -> None:

@@ -126,7 +126,8 @@ class _Pool:
         self.failures[number] += 1
         if self.failures[number] == TRIES:
             what = "while they started" if number is None else f"doing part {number}"
-            raise InfrastructureError(f"scoring workers died {TRIES} times {what}: {error}") from error
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise InfrastructureError(f"scoring workers died {TRIES} times {what}: {reason}") from error
         self.start()
 
     def _asked(self) -> str:
