@@ -1,0 +1,267 @@
+"""The entrypoints of jobs/ as jobs of a real Ray head: Jobs API, token authentication, everything in the S3 server."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets import Dataset
+
+from makers import architecture, rows
+from sortase import storage
+from sortase.cli import parser
+
+ray = pytest.importorskip("ray")
+for part_of_ray_default in ("aiohttp_cors", "opencensus", "prometheus_client", "virtualenv"):
+    pytest.importorskip(part_of_ray_default, reason="Ray's Jobs API needs ray[default]")
+
+JOBS = Path(__file__).resolve().parents[1] / "jobs"
+START_SECONDS, JOB_SECONDS = 120, 300
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A Ray head of this machine with its secrets; ``mark`` is in the environment of all its processes."""
+
+    dashboard: str
+    gcs: str
+    folder: Path
+    token: str
+    aws_secret: str
+    mark: str
+    environment: dict[str, str]
+
+    @property
+    def client(self) -> Any:
+        from ray.job_submission import JobSubmissionClient
+
+        return JobSubmissionClient(self.dashboard, headers={"Authorization": f"Bearer {self.token}"})
+
+    def processes(self) -> dict[int, str]:
+        """Command lines by process id."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and self.mark.encode() in (folder / "environ").read_bytes():
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:  # gone, or another user's
+                continue
+        return found
+
+    def secrets_in(self, text: str | bytes) -> list[str]:
+        content = text if isinstance(text, bytes) else text.encode()
+        named = {"the token": self.token, "the AWS secret": self.aws_secret}
+        return [name for name, value in named.items() if value.encode() in content]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    folder = tmp_path_factory.mktemp("head")
+    ray_folder = tmp_path_factory.mktemp("r")  # its sockets need short names
+    token, aws_secret, mark = (secrets.token_hex(32) for _ in range(3))
+    port, dashboard = free_port(), free_port()
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
+    environment |= {
+        "HOME": str(folder),
+        "SORTASE_CACHE": str(folder / "cache"),
+        "SORTASE_PROGRESS": "0",
+        "HF_HUB_OFFLINE": "1",
+        "AWS_SECRET_ACCESS_KEY": aws_secret,
+        "RAY_AUTH_MODE": "token",
+        "CLUSTER_OF_A_TEST": mark,
+    }
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
+    command += [f"--port={port}", "--include-dashboard=true", f"--dashboard-port={dashboard}"]
+    command += [f"--{name}-port={free_port()}" for name in ("dashboard-agent-listen", "ray-client-server")]
+    command += ["--disable-usage-stats", f"--temp-dir={ray_folder}", "--object-store-memory=100000000"]
+    made = Head(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}", ray_folder, token, aws_secret, mark, environment)
+    with (folder / "out").open("wb") as out:
+        started = subprocess.Popen(
+            command,
+            env={**environment, "RAY_AUTH_TOKEN": token},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until_ready(made, started, folder / "out")
+        yield made
+    finally:
+        end(made, started)
+
+
+def wait_until_ready(head: Head, started: subprocess.Popen[bytes], out: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and started.poll() is None:
+        try:
+            head.client.submit_job(entrypoint="true")  # the API answers before there is a node to run a job
+        except (ConnectionError, RuntimeError):
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail(f"the Ray head did not start: {out.read_text()[-2000:]}")
+
+
+def end(head: Head, started: subprocess.Popen[bytes]) -> None:
+    """The head's processes and no others."""
+    for _ in range(20):
+        for process in head.processes():
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        started.wait()
+        if not head.processes():
+            return
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: str
+    exit_code: int | None
+    logs: str
+    described: str
+    commands: str
+
+
+def submit(head: Head, job: str, config: str, *options: str) -> Ended:
+    """Run a job to its end; ``commands`` are the command lines of all the cluster's processes meanwhile."""
+    client = head.client
+    entrypoint = shlex.join([sys.executable, str(JOBS / f"{job}.py"), "--config", config, *options])
+    deadline = time.monotonic() + JOB_SECONDS
+    name = client.submit_job(entrypoint=entrypoint)
+    commands: set[str] = set()
+    while not client.get_job_status(name).is_terminal():
+        assert time.monotonic() < deadline, client.get_job_logs(name)
+        commands |= set(head.processes().values())
+        time.sleep(0.3)
+    details = client.get_job_info(name)
+    return Ended(details.status, details.driver_exit_code, client.get_job_logs(name), str(details), "\n".join(commands))
+
+
+@pytest.fixture
+def config(s3_url: str, tmp_path: Path) -> str:
+    """The URL of a run.yaml in the S3 server, beside the data that it names."""
+    ids = rows(120)
+    cells = Dataset.from_dict({"input_ids": ids, "cell_type": ["BNT"[row[0] - 5] for row in ids]})
+    cells.save_to_disk(str(tmp_path / "cells.dataset"))
+    storage.upload(tmp_path / "cells.dataset", f"{s3_url}/input/cells.dataset")
+    settings = {
+        "run": {"name": "small", "output": f"{s3_url}/runs"},
+        "data": {"dataset": f"{s3_url}/input/cells.dataset"},
+        "labels": {"task": "sequence", "column": "cell_type"},
+        "model": {"config": architecture()},
+        "train": {"num_train_epochs": 1, "learning_rate": 0.001},
+        "evaluate": {"bootstrap": 20},
+        "compute": {"device": "cpu"},
+    }
+    storage.write_bytes(f"{s3_url}/run.yaml", yaml.safe_dump(settings).encode())
+    return f"{s3_url}/run.yaml"
+
+
+def assert_no_secret(head: Head, ended: Ended, bucket: str) -> None:
+    """Not in what the run stored, said or was started with, nor in what Ray wrote about it."""
+    assert not head.secrets_in(ended.logs)
+    assert not head.secrets_in(ended.described)
+    assert not head.secrets_in(ended.commands)
+    for name in storage.list_files(bucket):
+        assert not head.secrets_in(storage.read_bytes(f"{bucket}/{name}")), name
+    for path in head.folder.glob("session_*/logs/**/*"):
+        assert not path.is_file() or not head.secrets_in(path.read_bytes()), path
+
+
+ARTEFACTS = ["run.json", "model/model.safetensors", "evaluation.json", "predictions.parquet", "report.html"]
+
+
+def test_a_run_as_a_job_leaves_everything_in_storage(head: Head, config: str) -> None:
+    ended = submit(head, "pipeline", config)
+    assert (ended.status, ended.exit_code) == ("SUCCEEDED", 0), ended.logs
+    bucket = config.removesuffix("/run.yaml")
+    stored = storage.list_files(f"{bucket}/runs/small")
+    assert not [name for name in ARTEFACTS if name not in stored]
+    assert storage.read_json(f"{bucket}/runs/small/run.json")["training"]["steps"] > 0
+    assert f"{bucket}/runs/small/report.html" in ended.logs
+    assert "jobs/pipeline.py" in ended.commands
+    assert_no_secret(head, ended, bucket)
+
+
+def test_a_run_as_a_job_on_workers_of_the_cluster(head: Head, config: str) -> None:
+    workers = ["--set", "compute.workers=1", "--set", "compute.prepare.workers=2"]
+    ended = submit(head, "pipeline", config, *workers)
+    assert (ended.status, ended.exit_code) == ("SUCCEEDED", 0), ended.logs
+    bucket = config.removesuffix("/run.yaml")
+    stored = storage.list_files(f"{bucket}/runs/small")
+    assert not [name for name in ARTEFACTS if name not in stored]
+    assert storage.read_json(f"{bucket}/runs/small/run.json")["training"]["starts"] == 1
+    assert "RayTrainWorker" in ended.commands
+    assert_no_secret(head, ended, bucket)
+
+
+def test_a_job_with_a_bad_configuration_fails_with_its_message_and_exit_code(head: Head, config: str) -> None:
+    ended = submit(head, "prepare", config, "--set", "labels.column=celltype")
+    assert (ended.status, ended.exit_code) == ("FAILED", 2)
+    assert "sortase prepare: unknown column 'celltype' for labels; did you mean 'cell_type'?" in ended.logs
+    ended = submit(head, "train", config, "--set", "compute.worker=2")
+    assert (ended.status, ended.exit_code) == ("FAILED", 2)
+    assert "unknown key 'compute.worker'; did you mean 'workers'?" in ended.logs
+
+
+@pytest.mark.parametrize("headers", [pytest.param({}, id="none"), pytest.param({"Authorization": "Bearer x"}, id="x")])
+def test_without_the_token_no_job_is_taken(head: Head, headers: dict[str, str]) -> None:
+    import requests
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    with pytest.raises(AuthenticationError):
+        JobSubmissionClient(head.dashboard, headers=headers)
+    before = len(head.client.list_jobs())
+    answer = requests.post(f"{head.dashboard}/api/jobs/", json={"entrypoint": "true"}, headers=headers, timeout=30)
+    assert answer.status_code in (401, 403)
+    assert len(head.client.list_jobs()) == before
+
+
+def test_without_the_token_no_run_connects(head: Head, config: str, tmp_path: Path) -> None:
+    command = [sys.executable, JOBS / "train.py", "--config", config, "--set", "compute.workers=1"]
+    environment = head.environment | {"HOME": str(tmp_path), "RAY_ADDRESS": head.gcs}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=JOB_SECONDS)
+    assert done.returncode == 3, done.stderr
+    assert "token" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("job", sorted(path.stem for path in JOBS.glob("*.py")))
+def test_each_job_is_a_command(job: str) -> None:
+    command = "run" if job == "pipeline" else job
+    done = subprocess.run([sys.executable, JOBS / f"{job}.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{command} [-h] [--config CONFIG]" in done.stdout
+    options = parser().parse_args([command, "--config", "s3://b/run.yaml", "--set", "run.seed=1", "--replace"])
+    assert options.replace
+
+
+def test_the_exit_code_of_a_job_is_the_commands(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("run: {}\n")
+    command = [sys.executable, JOBS / "train.py", "--config", tmp_path / "run.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "'labels' is required" in done.stderr
