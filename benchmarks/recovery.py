@@ -22,7 +22,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from cluster_data import finished_steps, request, train_there, wait_until, worker_pids
-
 from sortase.cluster.connect import connected
 from sortase.config.compute import ComputeSpec
 from sortase.errors import CancelledError

@@ -15,14 +15,15 @@ class _Board:
     """State of an actor that needs no CPU."""
 
     def __init__(self) -> None:
-        self.stop = False
+        self.stop: str | None = None
         self.lines: list[str] = []
         self.reports: list[tuple[int, dict[str, float]]] = []
 
-    def ask_to_stop(self) -> None:
-        self.stop = True
+    def ask_to_stop(self, reason: str) -> None:
+        self.stop = self.stop or reason
 
-    def should_stop(self) -> bool:
+    def should_stop(self) -> str | None:
+        """Why, or None."""
         return self.stop
 
     def say(self, line: str) -> None:
@@ -50,7 +51,7 @@ class StopWatch:
     def __init__(self, board: Any, ranks: Any, drained: Callable[[], bool], clock: Callable[[], float]):
         self.board, self.ranks, self.drained, self.clock = board, ranks, drained, clock
         self.reason: str | None = None
-        self._asked = False
+        self._asked: str | None = None
         self._next = clock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stop-watch", daemon=True)
@@ -69,8 +70,7 @@ class StopWatch:
             self._next = self.clock() + POLL_SECONDS
             if self.drained():
                 self.reason = "preempted"
-        if self.reason is None and self._asked:
-            self.reason = "asked"
+        self.reason = self.reason or self._asked
         return self.reason is not None
 
     def close(self) -> None:

@@ -66,15 +66,19 @@ def _all_asked(compute: ComputeSpec, trials: int | None) -> Iterator[Asked]:
         if group.workers:
             yield _asked_group(name, group)
     if compute.max_workers or trials:
-        amounts = {"CPU": compute.cpus_per_worker, "GPU": gpus_per_worker(compute), **compute.resources_per_worker}
-        yield Asked(
-            "training workers",
-            "compute.workers",
-            max(1, compute.min_workers),
-            max(1, compute.max_workers) * (trials or 1),
-            amounts,
-            compute.labels,
-        )
+        yield asked_workers(compute, trials or 1)
+
+
+def asked_workers(compute: ComputeSpec, trials: int = 1) -> Asked:
+    """The workers of a training, or of so many at the same time."""
+    return Asked(
+        "training workers",
+        "compute.workers",
+        max(1, compute.min_workers),
+        max(1, compute.max_workers) * trials,
+        {"CPU": compute.cpus_per_worker, "GPU": gpus_per_worker(compute), **compute.resources_per_worker},
+        compute.labels,
+    )
 
 
 def _asked_group(name: str, group: TaskGroup) -> Asked:
@@ -99,7 +103,7 @@ def _most(compute: ComputeSpec) -> Amounts:
 
 
 def _check(asked: Asked, nodes: list[Node], most: Amounts) -> str:
-    room = sum(_room(asked, node) for node in nodes)
+    room = sum(room(asked, node) for node in nodes)
     if room >= asked.wanted:
         return f"cluster: room for {asked.wanted} {asked.what} with {_words(asked.each)} each"
     if room >= asked.least:
@@ -115,7 +119,7 @@ def _check(asked: Asked, nodes: list[Node], most: Amounts) -> str:
     )
 
 
-def _room(asked: Asked, node: Node) -> int:
+def room(asked: Asked, node: Node) -> int:
     """How many fit on this node. All are alike, so filling node by node is the best packing."""
     if not all(_matches(node.labels.get(name), value) for name, value in asked.labels.items()):
         return 0

@@ -11,11 +11,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from .. import storage
-from ..config.compute import ComputeSpec, WorkerRange
+from ..config.compute import ComputeSpec
 from ..errors import CancelledError, InfrastructureError, SortaseError, WorkFailedError
 from ..pipeline.callbacks import Report
 from ..pipeline.events import Events
@@ -23,10 +24,12 @@ from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
 from .board import POLL_SECONDS, open_board
 from .connect import connected, imported
+from .elastic import Size
 from .resources import gpus_per_worker
 from .worker import Work, work
 
 Say = Callable[[str], None]
+RANGE_SECONDS = 60.0  # after which a range of workers looks again how many there is room for
 REPEATED = 3  # exit code of errors that may pass: storage, cluster
 
 
@@ -49,30 +52,61 @@ def train(
     compute = request.compute
     events.flush()
     with connected(compute):
-        told: dict[str, Any] = {"starts": 0, "crashes": 0, "preemptions": 0}
-        while True:
-            told["starts"] += 1
-            started = time.monotonic()
-            try:
-                outcome = _start(Work(request, folder, open_board()), compute, say, should_stop, report)
-            except _Crash as crash:
-                events.reload()
-                told["crashes" if not crash.preempted else "preemptions"] += 1
-                events.write("train", "lost", words=str(crash), preempted=crash.preempted)
-                events.flush()
-                if told["crashes"] > compute.max_failures:
-                    raise _final(crash, compute) from crash
-                say(f"train: {crash}; starting again from the newest checkpoint")
-                continue
-            events.reload()
-            if "summary" in outcome:
-                return {**outcome["summary"], **told, "wall_seconds": round(time.monotonic() - started, 3)}
-            if outcome["stopped"] == "asked":
-                raise CancelledError(outcome["words"])
+        size = Size(compute)
+        size.ask_autoscaler(compute.max_workers)
+        try:
+            return _until_finished(Work(request, folder, None), size, events, say, should_stop, report)
+        finally:
+            size.ask_autoscaler(0)
+
+
+def _until_finished(
+    todo: Work, size: Size, events: Events, say: Say, should_stop: Callable[[], bool], report: Report | None
+) -> dict[str, Any]:
+    compute = size.compute
+    told: dict[str, Any] = {"starts": 0, "crashes": 0, "preemptions": 0}
+
+    def tell(event: str, words: str) -> None:
+        events.reload()
+        events.write("train", event, words=words)
+        events.flush()
+
+    while True:
+        workers = size.wait(should_stop)
+        if should_stop():
+            raise CancelledError("stopped before the workers started; the same command continues")
+        told["starts"] += 1
+        started = time.monotonic()
+        try:
+            outcome = _start(replace(todo, board=open_board()), workers, size, say, should_stop, report)
+        except _NoRoom as error:
+            if not size.is_range:
+                raise InfrastructureError(str(error)) from error
+            tell("waiting", str(error))
+            continue
+        except _Crash as crash:
+            told["preemptions" if crash.preempted else "crashes"] += 1
+            tell("lost", str(crash))
+            if told["crashes"] > compute.max_failures:
+                raise _final(crash, compute) from crash
+            say(f"train: {crash}; starting again from the newest checkpoint")
+            continue
+        events.reload()
+        if "summary" in outcome:
+            return {**outcome["summary"], **told, "wall_seconds": round(time.monotonic() - started, 3)}
+        if outcome["stopped"] == "asked":
+            raise CancelledError(outcome["words"])
+        tell(outcome["stopped"], outcome["words"])
+        if outcome["stopped"] == "preempted":
             told["preemptions"] += 1
-            events.write("train", "preempted", words=outcome["words"])
-            events.flush()
-            say("train: a node is being taken away; its checkpoint is stored, continuing on what is left")
+            size.leaving.update(outcome["nodes"])
+            say("train: a node is being taken away; the checkpoint is stored, continuing on what is left")
+        else:
+            say("train: there is room for more workers; the checkpoint is stored, continuing with them")
+
+
+class _NoRoom(Exception):  # noqa: N818 - not an error where the number of workers may change
+    """The workers did not start in time."""
 
 
 class _Crash(Exception):  # noqa: N818 - not an error by itself: most are survived
@@ -88,13 +122,12 @@ def _final(crash: _Crash, compute: ComputeSpec) -> SortaseError:
 
 
 def _start(
-    todo: Work, compute: ComputeSpec, say: Say, should_stop: Callable[[], bool], report: Report | None
+    todo: Work, workers: int, size: Size, say: Say, should_stop: Callable[[], bool], report: Report | None
 ) -> dict[str, Any]:
     """One group of workers, from its start to its end."""
     ray = imported()
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="train-driver")
-    fitting = pool.submit(_fit, todo, compute)
-    asked = False
+    fitting = pool.submit(_fit, todo, workers, size)
 
     def news() -> None:
         lines, reports = ray.get(todo.board.news.remote())
@@ -106,9 +139,10 @@ def _start(
 
     try:
         while not fitting.done():
-            if should_stop() and not asked:
-                asked = True
-                ray.get(todo.board.ask_to_stop.remote())
+            if should_stop():
+                ray.get(todo.board.ask_to_stop.remote("asked"))
+            elif size.could_grow(workers):
+                ray.get(todo.board.ask_to_stop.remote("resize"))
             news()
             time.sleep(POLL_SECONDS / 2)
         news()
@@ -117,24 +151,25 @@ def _start(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fit(todo: Work, compute: ComputeSpec) -> dict[str, Any]:
+def _fit(todo: Work, workers: int, size: Size) -> dict[str, Any]:
     """Ray Train's part. It runs beside the driver's own loop, so that Ray does not take over its signals."""
+    compute = size.compute
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(compute.start_timeout)
+    seconds = min(RANGE_SECONDS, compute.start_timeout) if size.is_range else compute.start_timeout
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(seconds)
     os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
     gpus = gpus_per_worker(compute)
     resources = {"CPU": compute.cpus_per_worker, **compute.resources_per_worker}
     if gpus:
         resources["GPU"] = gpus
-    workers = compute.workers
     with tempfile.TemporaryDirectory(prefix="sortase-ray-") as scratch:
         trainer = TorchTrainer(
             work,
             train_loop_config={"work": todo},
             scaling_config=ScalingConfig(
-                num_workers=(workers.min, workers.max) if isinstance(workers, WorkerRange) else workers,
+                num_workers=workers,
                 use_gpu=gpus > 0,
                 resources_per_worker=resources,
                 label_selector=compute.labels or None,
@@ -149,11 +184,11 @@ def _fit(todo: Work, compute: ComputeSpec) -> dict[str, Any]:
         except TrainingFailedError as error:
             log = todo.folder.path("logs", f"lost-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt")
             storage.write_bytes(log, str(error).encode())
-            raise _understood(error, compute) from error
+            raise _understood(error) from error
     return dict(result.return_value)
 
 
-def _understood(error: Any, compute: ComputeSpec) -> Exception:
+def _understood(error: Any) -> Exception:
     """The error of ours that ends the training, or a crash that may be survived."""
     from ray.exceptions import RayActorError
     from ray.train import ControllerError, PreemptionError
@@ -163,10 +198,7 @@ def _understood(error: Any, compute: ComputeSpec) -> Exception:
     if isinstance(error, ControllerError) and "Timeout" not in type(error.controller_failure).__name__:
         return _Crash(f"workers did not start: {_first_line(error.controller_failure)}", False, None)
     if isinstance(error, ControllerError):
-        return InfrastructureError(
-            f"{compute.min_workers} training workers did not start in {compute.start_timeout:.0f} s "
-            f"(compute.start_timeout): {_first_line(error.controller_failure)}"
-        )
+        return _NoRoom(f"training workers did not start in time (compute.start_timeout): {_first_line(error)}")
     failures = error.worker_failures
     own = [cause for failure in failures.values() for cause in _causes(failure) if isinstance(cause, SortaseError)]
     for cause in own:

@@ -26,14 +26,19 @@ class Work:
 
 
 def work(config: dict[str, Any]) -> dict[str, Any]:
-    """Train; returns ``summary``, or why it stopped before the end: ``asked`` or ``preempted``."""
+    """Train; returns ``summary``, or why it ``stopped`` before the end: ``asked``, ``resize`` or ``preempted``, and
+    then the ids of the ``nodes`` that are taken away."""
     import ray.train
 
     todo: Work = config["work"]
     ranks = JoinedRanks()
+    leaving: list[str] = []
 
     def drained() -> bool:
-        return ray.train.get_preemption_info() is not None
+        info = ray.train.get_preemption_info()
+        if info is not None:
+            leaving[:] = info.preempted_node_ids
+        return info is not None
 
     def say(line: str) -> None:
         if ranks.is_first:
@@ -52,7 +57,8 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
         raise
     except CancelledError as error:
         reasons = ranks.gather(watch.reason)
-        return {"stopped": "asked" if "asked" in reasons else "preempted", "words": str(error)}
+        reason = next(reason for reason in ("asked", "preempted", "resize") if reason in reasons)
+        return {"stopped": reason, "words": str(error), "nodes": leaving}
     finally:
         watch.close()
     return {"summary": fitted.summary}
