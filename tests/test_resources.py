@@ -11,7 +11,7 @@ import pytest
 ray = pytest.importorskip("ray")
 
 from sortase.cluster import resources  # noqa: E402
-from sortase.cluster.resources import check_resources, gpus_per_worker  # noqa: E402
+from sortase.cluster.resources import check_resources, device_memory, gpus_per_worker  # noqa: E402
 from sortase.config.compute import ComputeSpec  # noqa: E402
 from sortase.errors import InfrastructureError  # noqa: E402
 
@@ -125,6 +125,25 @@ def test_many_nodes_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "room for 20" in line
     with pytest.raises(InfrastructureError, match="room for 1:"):
         check_resources(ComputeSpec(workers=2, cpus_per_worker=5, gpus_per_worker=0))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "compute", "gib"),
+    [
+        pytest.param(["T4", "A100-40G"], {}, 40, id="largest"),
+        pytest.param(["T4", "of-tomorrow"], {}, None, id="unknown"),
+        pytest.param([], {}, None, id="none"),
+        pytest.param(["T4"], {"device": "cpu"}, None, id="not-used"),
+        pytest.param(["T4"], {"most": {"GPU": 8}}, None, id="others-may-come"),
+    ],
+)
+def test_memory_of_gpus_is_known_by_their_kind(
+    monkeypatch: pytest.MonkeyPatch, cluster: Any, kinds: list[str], compute: dict[str, Any], gib: int | None
+) -> None:
+    gpus = [resources.Node(kind, {"GPU": 2, f"accelerator_type:{kind}": 1}, {}) for kind in kinds]
+    monkeypatch.setattr(resources, "_nodes", lambda: [*gpus, resources.Node("head", {"CPU": 2}, {})])
+    spec = ComputeSpec(**{"workers": 1, **({"device": "cuda"} if kinds else {}), **compute})
+    assert device_memory(spec) == (gib * 2**30 if gib else None)
 
 
 def test_an_autoscaler_that_says_its_maximum_is_heard(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:

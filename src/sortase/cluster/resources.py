@@ -13,6 +13,21 @@ from .connect import imported
 
 NAMED = 8  # nodes that a message lists one by one
 ROUNDING = 1e-6
+GPU_GIB = {  # of the largest card sold under a name that Ray gives to accelerators
+    "T4": 16,
+    "V100": 32,
+    "L4": 24,
+    "A10G": 24,
+    "L40S": 48,
+    "A100-40G": 40,
+    "A100-80G": 80,
+    "A100": 80,
+    "H20": 141,
+    "H100": 96,
+    "H200": 141,
+    "B200": 192,
+    "B300": 288,
+}
 Amounts = Mapping[str, float]
 
 
@@ -47,6 +62,21 @@ def gpus_per_worker(compute: ComputeSpec) -> float:
         return 0.0
     has = any(amounts.get("GPU", 0) > 0 for amounts in (imported().cluster_resources(), _most(compute)))
     return 1.0 if has or compute.device == "cuda" else 0.0
+
+
+def device_memory(compute: ComputeSpec) -> int | None:
+    """Bytes of the largest GPU that a training worker can get; None where it gets none, or the kind is not known."""
+    if gpus_per_worker(compute) == 0 or _most(compute):
+        return None
+    prefix = "accelerator_type:"
+    kinds = [
+        next((name.removeprefix(prefix) for name in node.resources if name.startswith(prefix)), "")
+        for node in _nodes()
+        if node.resources.get("GPU", 0) > 0
+    ]
+    if not kinds or not all(kind in GPU_GIB for kind in kinds):
+        return None
+    return max(GPU_GIB[kind] for kind in kinds) * 2**30
 
 
 def check_resources(compute: ComputeSpec, *, trials: int | None = None) -> list[str]:
@@ -103,18 +133,18 @@ def _most(compute: ComputeSpec) -> Amounts:
 
 
 def _check(asked: Asked, nodes: list[Node], most: Amounts) -> str:
-    room = sum(room(asked, node) for node in nodes)
-    if room >= asked.wanted:
+    fit = sum(room(asked, node) for node in nodes)
+    if fit >= asked.wanted:
         return f"cluster: room for {asked.wanted} {asked.what} with {_words(asked.each)} each"
-    if room >= asked.least:
-        return f"cluster: room for {room} of {asked.wanted} {asked.what} with {_words(asked.each)} each at a time"
+    if fit >= asked.least:
+        return f"cluster: room for {fit} of {asked.wanted} {asked.what} with {_words(asked.each)} each at a time"
     total = Counter({name: sum(node.resources.get(name, 0) for node in nodes) for name in asked.each})
     reach = {name: max(total[name], most.get(name, 0)) for name in asked.each}
     if most and all(asked.least * amount <= reach[name] + ROUNDING for name, amount in asked.each.items()):
-        return f"cluster: {asked} wait for the autoscaler, there is room for {room} now"
+        return f"cluster: {asked} wait for the autoscaler, there is room for {fit} now"
     grown = f"; it can grow to {_words(reach)}" if most else ""
     raise InfrastructureError(
-        f"{asked.setting} asks for {asked}, but the cluster has room for {room}: {_listed(nodes, asked)}{grown}. "
+        f"{asked.setting} asks for {asked}, but the cluster has room for {fit}: {_listed(nodes, asked)}{grown}. "
         f"Ask for less, or name in compute.most what the cluster's autoscaler can add up to"
     )
 
