@@ -202,6 +202,10 @@ def test_a_run_as_a_job_leaves_everything_in_storage(head: Head, config: str) ->
     assert storage.read_json(f"{bucket}/runs/small/run.json")["training"]["steps"] > 0
     assert f"{bucket}/runs/small/report.html" in ended.logs
     assert "jobs/pipeline.py" in ended.commands
+    assert head.secrets_in(Path(f"/proc/{min(head.processes())}/environ").read_bytes()) == [
+        "the token",
+        "the AWS secret",
+    ]
     assert_no_secret(head, ended, bucket)
 
 

@@ -247,6 +247,19 @@ def test_a_model_that_cannot_fit_is_refused(make: Make, monkeypatch: pytest.Monk
 
 
 @local
+def test_a_gpu_of_this_machine_has_its_own_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight_model, "has_gpu", lambda compute: compute.device != "cpu")
+    monkeypatch.setattr(preflight_model, "gpu_memory", lambda: 80 * 2**30)
+    gpu = make(compute={"device": "auto"})
+    assert "of the 80 GiB of this machine's GPU" in go(gpu)[0]
+    assert "of this machine's GPU" in go(make(compute={"device": "auto", "workers": 2}))[0]
+    assert "GPU" not in go(make(compute={"device": "auto", "workers": 2, "address": "10.0.0.1:6379"}))[0]
+    monkeypatch.setattr(preflight_model, "gpu_memory", lambda: 10 * 1024)
+    with pytest.raises(InfrastructureError, match="this machine's GPU has 10 KiB"):
+        go(gpu)
+
+
+@local
 def test_only_the_stage_that_is_asked_for_is_looked_at(make: Make) -> None:
     bad = make(model={"checkpoint": "./none"}, predict={"dataset": "HERE/none"})
     assert len(go(bad, only="prepare")) == 1
