@@ -10,6 +10,7 @@ from ..config.compute import ComputeSpec
 from ..pipeline.where import Here, Say, Where
 
 if TYPE_CHECKING:
+    from ..config.run import Config
     from ..pipeline.events import Events
     from ..pipeline.request import TrainRequest
     from ..pipeline.run_folder import RunFolder
@@ -32,13 +33,18 @@ class OnRay(Here):
 
     def __init__(self, compute: ComputeSpec):
         if compute.prepare.workers:
-            from .tasks import ray_map
+            from .score import actor_map
 
-            self.prepare_map = ray_map(compute.prepare)
+            self.prepare_map = actor_map(compute.prepare, compute.start_timeout)
         if compute.score.workers:
             from .score import actor_map
 
             self.score_map = actor_map(compute.score, compute.start_timeout)
+
+    def check(self, config: Config) -> list[str]:
+        from .resources import check_resources
+
+        return check_resources(config.compute)
 
     def train(
         self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]

@@ -14,6 +14,7 @@ from ..config.train import check_arguments
 from ..errors import CancelledError, ConfigError
 from ..model.task import Task, task_of
 from .events import Events
+from .preflight import preflight
 from .run_folder import RunFolder, versions
 from .stages import STAGES, Stage
 from .where import Here, Where
@@ -113,6 +114,8 @@ def run(
         stages = [stage for stage in stages if stage.name == only]
         if not stages:
             raise ConfigError(f"this run has no stage '{only}': {only} is not in its configuration")
+    for line in [*preflight(config, folder, only=only, replace=replace), *current.where.check(config)]:
+        say(line)
     folder.begin()
     folder.describe(name=config.run.name, config=config.model_dump(mode="json"), versions=versions())
     for stage in stages:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from ..config.run import Config
     from .events import Events
     from .request import TrainRequest
     from .run_folder import RunFolder
@@ -24,6 +25,9 @@ class Where(Protocol):
     prepare_map: Map | None
     score_map: Map | None
 
+    def check(self, config: Config) -> list[str]:
+        """Lines about the room that there is for a run; InfrastructureError when it can never have what it asks for."""
+
     def train(
         self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
@@ -35,6 +39,9 @@ class Here:
 
     prepare_map: Map | None = None
     score_map: Map | None = None
+
+    def check(self, config: Config) -> list[str]:
+        return []
 
     def train(
         self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
