@@ -7,7 +7,8 @@ adds 4 bytes of fp32 copy to the moments; it divides among workers the optimizer
 
 Activations, kept for the backward pass, per token and layer of hidden size h and intermediate size i with fused
 attention: (18 h + 4 i) bytes in 16 bits, twice that in fp32. It is the formula of Korthikanti et al. 2022 (34 h where
-i = 4 h) without its term for unfused attention; embeddings and head are left out. A frozen prefix keeps none.
+i = 4 h) without its term for unfused attention. Embeddings and head are left out; casts to bf16 and gated layers
+(ModernBERT) keep up to twice as much. A frozen prefix keeps none.
 """
 
 from __future__ import annotations
