@@ -54,8 +54,8 @@ def test_parts_hold_every_row_once_and_in_order(kind: str, rows: int, tmp_path: 
     assert np.array_equal(np.concatenate([part.rows for part in divided]), np.arange(rows)[::2])
     assert [part.number for part in divided] == list(range(len(divided)))
     tokens = [sequences.lengths[np.isin(sequences.rows, part.rows)].sum() for part in divided]
-    assert max(tokens) <= max(sequences.lengths.sum() / 64, 8 * sequences.lengths.mean() if rows else 0)
-    assert len(divided) >= min(64, rows // 20)
+    assert max(tokens) <= max(sequences.lengths.sum() / 64, 16 * sequences.lengths.mean() if rows else 0)
+    assert len(divided) >= min(64, rows // 40)
 
 
 def test_parts_of_large_data_fit_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
