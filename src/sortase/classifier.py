@@ -246,20 +246,23 @@ class GenericClassifier:
             ``eval_loss``, ``eval_accuracy``, ``eval_macro_f1`` and the other metrics; token metrics count labelled
             tokens only.
         """
+        from .cluster.place import placed
         from .pipeline.standalone import score_saved
 
-        return score_saved(
-            model_directory,
-            eval_dataset_path,
-            id_class_dict_file,
-            output_directory,
-            task=self.task,
-            settings=self.evaluation,
-            compute=self.compute,
-            seed=self.seed,
-            tokenizer=tokenizer_name_or_path,
-            say=logger.info,
-        )
+        with placed(self.compute) as where:
+            return score_saved(
+                model_directory,
+                eval_dataset_path,
+                id_class_dict_file,
+                output_directory,
+                task=self.task,
+                settings=self.evaluation,
+                compute=self.compute,
+                seed=self.seed,
+                tokenizer=tokenizer_name_or_path,
+                say=logger.info,
+                where=where,
+            )
 
     def plot_confusion_matrix(
         self, conf_mat: Any, output_directory: str, output_prefix: str, class_order: list[str]

@@ -2,7 +2,8 @@
 
 Writes are all or nothing: a reader sees the whole new file or what was there before. Passing faults of a service are
 repeated; what remains is a StorageError (the service) or a MissingInputError (the path).
-Endpoint, region and credentials of S3 come from the usual AWS environment variables.
+Endpoint and region of S3 come from the one setting of this process (`configure`), else, like the credentials always,
+from the usual AWS environment variables and files.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 from ._local import DISK_FAULTS, cached, is_whole, local_output, naming_faults
 from ._retry import Repeating, ReplacedError, attempt
+from .config.storage import StorageSpec
 from .errors import InputError, MissingInputError, StorageError
 
 BLOCK = 8 * 2**20
@@ -56,17 +58,93 @@ def join(url: str, *parts: str) -> str:
     return str(local_path(url).joinpath(*(part.strip("/") for part in parts)))
 
 
+class _Setting:
+    """What this process was told of object storage. ``before`` is the user's own configuration of fsspec."""
+
+    spec: ClassVar[StorageSpec] = StorageSpec()
+    before: ClassVar[dict[str, Any] | None] = None
+
+
+def configure(spec: StorageSpec) -> None:
+    """Make all of this process reach object storage so: this module, and whoever opens ``s3://`` with fsspec.
+
+    Every process needs it once, Ray's workers too; an empty spec goes back to the environment. Credentials are not
+    part of it: only where they are looked for.
+    """
+    from fsspec.config import conf
+
+    if _Setting.before is None:
+        _Setting.before = dict(conf.get("s3", {}))
+    _Setting.spec = spec
+    if options := {**_Setting.before, **_options(spec)}:
+        conf["s3"] = options
+    else:
+        conf.pop("s3", None)
+
+
+def configured() -> StorageSpec:
+    """The setting of this process, to be handed to others."""
+    return _Setting.spec
+
+
+def _options(spec: StorageSpec) -> dict[str, Any]:
+    """The setting as s3fs takes it; what is left out is not overridden."""
+    options: dict[str, Any] = {}
+    if spec.endpoint:
+        options["endpoint_url"] = spec.endpoint
+    if spec.region:
+        options["client_kwargs"] = {"region_name": spec.region}
+    if spec.anonymous:
+        options["anon"] = True
+    if spec.addressing != "auto":
+        options["config_kwargs"] = {"s3": {"addressing_style": spec.addressing}}
+    if spec.profile:
+        options["profile"] = spec.profile
+    if spec.credentials_file:
+        path = str(Path(spec.credentials_file).expanduser())
+        options["session_vars"] = {"credentials_file": (None, None, path, None)}
+        options["profile"] = spec.profile or "default"  # a named profile goes before keys in the environment
+    return options
+
+
+def _is_s3(url: str) -> bool:
+    return url.startswith(("s3://", "s3a://"))
+
+
+def storage_options(url: str) -> dict[str, Any]:
+    """For ``storage_options=`` of datasets, pandas and others that open the URL by fsspec; nothing secret in it."""
+    return _options(_Setting.spec) if _is_s3(url) else {}
+
+
+def arrow_filesystem(url: str) -> tuple[Any, str]:
+    """A ``pyarrow.fs`` file system and the path in it, for pyarrow and for Ray's storage; it can be pickled.
+
+    pyarrow's own S3 client is not used: it reads other settings than fsspec does.
+    """
+    from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
+
+    if not is_remote(url):
+        return LocalFileSystem(), str(local_path(url))
+    filesystem, path = _opened(url, {**storage_options(url), **({"use_listings_cache": False} if _is_s3(url) else {})})
+    return PyFileSystem(FSSpecHandler(filesystem)), path.rstrip("/")
+
+
 def _filesystem(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL and the path in it; listings are never cached, others write too."""
-    import fsspec
-
-    options: dict[str, Any] = {}
-    if url.startswith(("s3://", "s3a://")):
-        options = {
+    options = storage_options(url)
+    if _is_s3(url):
+        once = {"retries": {"max_attempts": 1, "mode": "standard"}}
+        options |= {
             "use_listings_cache": False,
             "max_concurrency": PARTS,
-            "config_kwargs": {"retries": {"max_attempts": 1, "mode": "standard"}},
+            "config_kwargs": {**options.get("config_kwargs", {}), **once},
         }
+    return _opened(url, options)
+
+
+def _opened(url: str, options: dict[str, Any]) -> tuple[Any, str]:
+    import fsspec
+
     try:
         return fsspec.core.url_to_fs(url, **options)
     except (ValueError, ImportError) as error:

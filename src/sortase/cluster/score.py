@@ -105,7 +105,7 @@ class _Pool:
         ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=None if working else self.start_timeout)
         if not ready:
             raise InfrastructureError(
-                f"no scoring worker started within {self.start_timeout:g} s; each asks for {self._asked()}, "
+                f"no worker started within {self.start_timeout:g} s; each asks for {self._asked()}, "
                 f"free in the cluster is {_words(self.ray.available_resources())}"
             )
         actor, number = self.running.pop(ready[0])
@@ -127,7 +127,7 @@ class _Pool:
         if self.failures[number] == TRIES:
             what = "while they started" if number is None else f"doing part {number}"
             reason = str(error).strip().splitlines()[-1].strip()
-            raise InfrastructureError(f"scoring workers died {TRIES} times {what}: {reason}") from error
+            raise InfrastructureError(f"workers died {TRIES} times {what}: {reason}") from error
         self.start()
 
     def _asked(self) -> str:
@@ -146,7 +146,7 @@ def _own(error: Any) -> Exception:
     cause = error.cause
     if isinstance(cause, SortaseError):
         return cause
-    return WorkFailedError(f"a scoring worker failed: {type(cause).__name__}: {cause}")
+    return WorkFailedError(f"a worker failed: {type(cause).__name__}: {cause}")
 
 
 def _words(resources: dict[str, float]) -> str:

@@ -62,13 +62,13 @@ class Counts:
     def cells(self) -> int:
         return len(self.indptr) - 1
 
-    def chunks(self, cells: int, values: int | None = None) -> Iterator[Chunk]:
-        """Consecutive cells, so many at most, and fewer where they hold more than ``values`` (by default 500,000)."""
+    def chunks(self, cells: int, values: int | None = None, start: int = 0, end: int | None = None) -> Iterator[Chunk]:
+        """Cells from ``start`` to ``end``: so many at most, fewer where they hold more than ``values`` (500,000)."""
         values = values or CHUNK_VALUES
-        start = 0
-        while start < self.cells:
+        end = self.cells if end is None else min(end, self.cells)
+        while start < end:
             fitting = int(np.searchsorted(self.indptr, self.indptr[start] + values, side="right")) - 1
-            stop = min(max(fitting, start + 1), start + cells, self.cells)
+            stop = min(max(fitting, start + 1), start + cells, end)
             yield self.chunk(start, stop)
             start = stop
 

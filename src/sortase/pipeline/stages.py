@@ -41,7 +41,7 @@ def _tokenize(run: Run) -> dict[str, Any]:
 
     if run.config.tokenize is None:
         return {}
-    return dict(tokenize(run.config.tokenize, run.folder.path("data"), replace=True).summary)
+    return dict(tokenize(run.config.tokenize, run.folder.path("data"), replace=True, map=run.where.prepare_map).summary)
 
 
 def _prepare_inputs(run: Run) -> dict[str, Any]:

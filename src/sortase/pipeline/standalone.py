@@ -21,6 +21,7 @@ from ..model.load import load_trained
 from ..model.task import Task
 from .evaluate import EvaluateJob, evaluate, flat
 from .events import Events
+from .parts import Elsewhere
 from .place_model import place_model
 from .request import TrainRequest
 from .run_folder import RunFolder, contents, versions
@@ -82,16 +83,20 @@ def train_and_score(asked: Standalone, output: str, say: Say, where: Where) -> T
                 result.update(fitted.summary)
                 trainer = fitted.trainer
         folder.describe(training=dict(result))
-    _score(asked, sides, trained, folder, say)
+    _score(asked, sides, trained, folder, say, where)
     return trainer
 
 
-def _score(asked: Standalone, sides: Sides, trained: Any, folder: RunFolder, say: Say) -> None:
+def _score(asked: Standalone, sides: Sides, trained: Any, folder: RunFolder, say: Say, where: Where) -> None:
     mark = folder.mark("train")
     inputs = {"evaluate": asked.evaluation.model_dump(mode="json"), "train": mark["inputs"]}
     if not len(sides.test) or folder.is_done("evaluate", inputs, replace=True):
         return
-    precision = place_model(trained.model, asked.compute)
+    scored = asked.dataset if asked.eval_dataset is None else asked.eval_dataset
+    elsewhere = None
+    if where.score_map is not None and isinstance(scored, str):  # a dataset in memory is scored where it is
+        elsewhere = Elsewhere(map=where.score_map, model=folder.model, dataset=scored, compute=asked.compute)
+    precision = "fp32" if elsewhere else place_model(trained.model, asked.compute)
     job = EvaluateJob(
         trained=trained,
         test=sides.test,
@@ -102,7 +107,7 @@ def _score(asked: Standalone, sides: Sides, trained: Any, folder: RunFolder, say
         seed=asked.seed,
     )
     with folder.stage("evaluate", inputs) as result:
-        result["metrics"] = evaluate(job, folder.url, say)["metrics"]
+        result["metrics"] = evaluate(job, folder.url, say, elsewhere)["metrics"]
     folder.describe()
 
 
@@ -192,6 +197,7 @@ def score_saved(
     seed: int,
     tokenizer: str | None,
     say: Say,
+    where: Where,
 ) -> dict[str, Any]:
     """Score a saved model on a labelled dataset with the model's own classes."""
     trained = load_trained(model, task, tokenizer)
@@ -201,7 +207,10 @@ def score_saved(
                 f"{named} has the classes {sorted(found)}, the model in {model} {sorted(trained.class_map)}; "
                 "they must be the same, with the same ids"
             )
-    precision = place_model(trained.model, compute)
+    elsewhere = None
+    if where.score_map is not None:
+        elsewhere = Elsewhere(map=where.score_map, model=model, dataset=dataset, compute=compute, tokenizer=tokenizer)
+    precision = "fp32" if elsewhere else place_model(trained.model, compute)
     job = EvaluateJob(
         trained=trained,
         test=Sequences.open(dataset, task.label_column),
@@ -211,7 +220,7 @@ def score_saved(
         precision=precision,
         seed=seed,
     )
-    return flat(evaluate(job, output, say))
+    return flat(evaluate(job, output, say, elsewhere))
 
 
 def _own_classes(dataset: str) -> dict[str, int] | None:

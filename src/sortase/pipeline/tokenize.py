@@ -6,11 +6,11 @@ then ranks. The same input gives the same bytes, whatever the size of the chunks
 
 from __future__ import annotations
 
+import builtins
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 from .. import storage
 from ..config.tokenize import TokenizeSpec
 from ..data import vocabulary
-from ..data.cells import SHARD_BATCHES, cells_batch, cells_schema, rebatched
+from ..data.cells import BATCH_ROWS, SHARD_BATCHES, cells_batch, cells_schema, rebatched
 from ..data.counts import Chunk, Counts, open_counts
 from ..data.genes import GeneColumns, map_genes, read_names
 from ..data.medians import Medians, given_medians
@@ -30,8 +30,10 @@ from ..data.values import check_kind, checked, fractions
 from ..errors import ExistingOutputError, InputError
 from ..progress import Progress
 from .run_folder import digest
+from .where import Map
 
-FORMAT = 1
+FORMAT = 2
+SHARD_CELLS = BATCH_ROWS * SHARD_BATCHES
 MEDIAN_CELLS = 65_536
 MOST_ID = 2**31 - 1
 NAMES = {
@@ -75,18 +77,63 @@ class Tally:
     fractions: int = 0
     lengths: list[np.ndarray] = field(default_factory=list)
 
+    def merge(self, other: Tally) -> None:
+        self.values += other.values
+        self.fractions += other.fractions
+        self.lengths += other.lengths
+
     def add(self, chunk: Chunk, cells: Expressed) -> None:
         self.values += len(chunk.values)
         self.fractions += fractions(chunk.values)
         self.lengths.append(np.diff(cells.indptr).astype(np.int32))
 
 
-def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False) -> Tokenized:
+@dataclass
+class RankCells:
+    """The second pass: ranks the cells of one shard and writes it. Any process can do any shard.
+
+    ``counts`` and ``tick``, which hears of cells done, stay where they are; another process opens the counts once.
+    """
+
+    spec: TokenizeSpec
+    genes: GeneColumns
+    ranking: Ranking
+    dataset: str
+    counts: Counts | None
+    tick: Callable[[int], None]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "counts": None, "tick": _unheard}
+
+    def __call__(self, number: int) -> tuple[Shard | None, Tally]:
+        if self.counts is None:
+            self.counts = _OPEN.enter_context(open_counts(self.spec))
+        tally = Tally()
+        schema = cells_schema(self.counts.schema)
+        batches = rebatched(self._batches(self.counts, number * SHARD_CELLS, tally))
+        return write_shard(self.dataset, number, with_features(schema, features_of(schema)), batches), tally
+
+    def _batches(self, counts: Counts, first: int, tally: Tally) -> Iterator[pa.RecordBatch]:
+        for chunk in counts.chunks(self.spec.chunk_cells, start=first, end=first + SHARD_CELLS):
+            cells = expressed(chunk, checked(chunk, counts, self.spec.values), self.genes)
+            tally.add(chunk, cells)
+            tokens, indptr = self.ranking.tokens(cells)
+            yield cells_batch(tokens, indptr, cells.totals, counts.metadata(chunk.start, chunk.stop))
+            self.tick(chunk.stop - chunk.start)
+
+
+_OPEN = ExitStack()  # what a process opened for its shards, until it ends
+
+
+def _unheard(cells: int) -> None: ...
+
+
+def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map | None = None) -> Tokenized:
     """Write ``tokenized.dataset``, ``vocabulary.pkl`` and ``.json``, ``medians.json`` and, last, ``tokenize.json``.
 
     The dataset has the columns ``input_ids`` (list of int32, highest rank first), ``length``, ``n_counts`` (sum over
     all genes of the matrix), ``cell_id`` and the metadata carried along. Cells without any known gene are dropped and
-    counted. The same inputs again do nothing.
+    counted. The same inputs again do nothing. ``map`` ranks the shards elsewhere; medians are measured here.
 
     Raises:
         InputError: a value that is no count, no known gene, an unknown column; nothing is left behind then.
@@ -105,12 +152,13 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False) -> Token
         undo.callback(_clear, output)
         _clear(output)
         tally = Tally()
-        shards, schema = _write(spec, counts, plan.genes, ranking, storage.join(output, NAMES["dataset"]), tally)
+        work = RankCells(spec, plan.genes, ranking, storage.join(output, NAMES["dataset"]), counts, _unheard)
+        shards = _write(work, counts, tally, map)
         summary = _summary(spec, counts, plan, ranking, tally)
         vocabulary.write(storage.join(output, NAMES["vocabulary"]), tokens)
         medians = dict(zip(plan.genes.tokens, plan.medians.tolist(), strict=True))
         storage.write_json(storage.join(output, NAMES["medians"]), medians)
-        publish(storage.join(output, NAMES["dataset"]), shards, features_of(schema), inputs)
+        publish(storage.join(output, NAMES["dataset"]), shards, features_of(cells_schema(counts.schema)), inputs)
         storage.write_json(storage.join(output, NAMES["mark"]), {**summary, "inputs": inputs})
         undo.pop_all()
     return _result(output, summary)
@@ -208,28 +256,21 @@ def _measure(spec: TokenizeSpec, counts: Counts, genes: GeneColumns) -> np.ndarr
         return medians.result()
 
 
-def _write(
-    spec: TokenizeSpec, counts: Counts, genes: GeneColumns, ranking: Ranking, dataset: str, tally: Tally
-) -> tuple[list[Shard], pa.Schema]:
-    """Shards of 50,000 cells."""
-    schema = cells_schema(counts.schema)
-    with_metadata = with_features(schema, features_of(schema))
-    batches = rebatched(_batches(spec, counts, genes, ranking, tally))
+def _write(work: RankCells, counts: Counts, tally: Tally, map: Map | None) -> list[Shard]:
+    """Shards of 50,000 cells of the input; those without a token leave no file."""
     shards: list[Shard] = []
-    while (shard := write_shard(dataset, len(shards), with_metadata, islice(batches, SHARD_BATCHES))) is not None:
-        shards.append(shard)
+    numbers = range(-(-counts.cells // SHARD_CELLS))
+    with Progress(counts.cells, "tokenize", "cells") as progress:
+        if map is None:
+            work.tick = progress.update
+        for shard, part in (map or builtins.map)(work, numbers):
+            tally.merge(part)
+            shards += [shard] if shard is not None else []
+            if map is not None:
+                progress.update(sum(len(lengths) for lengths in part.lengths))
     if not shards:
         raise InputError(f"none of {counts.cells} cells of {counts.name} has a count above 0 for a known gene")
-    return shards, schema
-
-
-def _batches(
-    spec: TokenizeSpec, counts: Counts, genes: GeneColumns, ranking: Ranking, tally: Tally
-) -> Iterator[pa.RecordBatch]:
-    for chunk, cells in _chunks(spec, counts, genes, "tokenize", spec.chunk_cells):
-        tally.add(chunk, cells)
-        tokens, indptr = ranking.tokens(cells)
-        yield cells_batch(tokens, indptr, cells.totals, counts.metadata(chunk.start, chunk.stop))
+    return shards
 
 
 def _summary(spec: TokenizeSpec, counts: Counts, plan: Plan, ranking: Ranking, tally: Tally) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from . import data_sections, result_sections, run_sections
+from . import data_sections, result_sections, run_sections, tune_sections
 from .parts import Files, Part, bounds, joined, several, text, written
 
 WORDS = {"sequence": "one label for each sequence", "token": "one label for each token"}
@@ -27,6 +27,7 @@ def page(
     drawn: Files = {}
     content = {
         **_results(evaluation, tokens or {}, drawn),
+        "Search of hyperparameters": tune_sections.tuning(run, drawn),
         "Training": run_sections.training(run, events, drawn),
         **_data(run, prepared, drawn),
         "Predictions": run_sections.predictions(run),
