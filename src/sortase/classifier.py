@@ -11,12 +11,15 @@ from .config.load import validate
 from .config.model import ModelSpec
 from .config.prepare import DataSpec, LabelSpec, SplitSpec
 from .config.train import TrainSpec, check_arguments
-from .errors import ConfigError, InputTypeError, MissingExtraError
+from .config.tune import TuneSpec
+from .errors import ConfigError, InputTypeError
 from .model.task import Task, task_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, Trainer
+
+    from .pipeline.standalone import Standalone
 
 SEED = 42
 
@@ -39,7 +42,9 @@ class GenericClassifier:
         max_examples_per_class: rows of a class kept at most.
         training_args: fields of ``transformers.TrainingArguments``, and the settings of ``train`` in run.yaml
             (``class_weights``, ``global_batch_size``, ``early_stopping_patience``, ...).
-        ray_config: search space of a hyperparameter search.
+        ray_config: search space of ``train(n_trials=...)`` by training argument (or ``freeze_layers``): two numbers are
+            a range, any other list choices, ``{"low", "high", "log", "step"}`` or ``{"choices"}`` say it explicitly;
+            Ray Tune's own objects are taken as they are.
         freeze_layers: first layers, with the embeddings, that do not learn.
         forward_batch_size: rows in a forward pass of evaluation and prediction.
         nproc: threads that prepare data; the result does not depend on it.
@@ -166,7 +171,8 @@ class GenericClassifier:
             output_directory: folder or URL for the model, its tokenizer, checkpoints, ``predictions.parquet`` and
                 ``.pkl``, ``evaluation.json`` and ``run.json``.
             eval_dataset: labelled dataset to score on; by default ``test_size`` of the rows.
-            n_trials: trials of a hyperparameter search over ``ray_config``.
+            n_trials: trials of a search over ``ray_config`` with Ray Tune; the result is the model of the best one by
+                ``training_args["metric"]`` on the validation side. Ray is started here where ``compute`` names none.
             test_size: fraction of the rows to score on.
             tokenizer_name_or_path: instead of the checkpoint's own.
             split: settings of ``split`` in run.yaml (``strategy``, ``column``, ``validation_size``, ...).
@@ -176,17 +182,40 @@ class GenericClassifier:
             The Trainer, whose ``.model`` is the trained model: the best one on a validation side of a tenth of the
             rows, unless ``training_args`` switch evaluation or ``keep_best`` off.
         """
-        if n_trials > 0:
-            self._ray_tune(
-                model_checkpoint, dataset_path, output_directory, None, n_trials, test_size, tokenizer_name_or_path
-            )
         from .cluster.place import placed
-        from .pipeline.standalone import Standalone, train_and_score
+        from .pipeline.standalone import train_and_score
+
+        asked = self._asked(
+            model_checkpoint,
+            dataset_path,
+            eval_dataset,
+            n_trials,
+            test_size,
+            tokenizer_name_or_path,
+            split,
+            model_config,
+        )
+        with placed(self.compute, always=asked.tune is not None) as where:
+            return train_and_score(asked, output_directory, logger.info, where)
+
+    def _asked(
+        self,
+        model_checkpoint: str,
+        dataset_path: str,
+        eval_dataset: str | Dataset | None,
+        n_trials: int,
+        test_size: float,
+        tokenizer: str | None,
+        split: dict | None = None,
+        model_config: dict | None = None,
+    ) -> Standalone:
+        """The training or search as one value, checked."""
+        from .pipeline.standalone import Standalone
 
         if not isinstance(dataset_path, str):
             raise InputTypeError(f"dataset_path must be a path or URL, got {type(dataset_path).__name__}")
         check_arguments(self.training.arguments)
-        asked = Standalone(
+        return Standalone(
             task=self.task,
             dataset=dataset_path,
             eval_dataset=eval_dataset,
@@ -194,7 +223,7 @@ class GenericClassifier:
             model=ModelSpec(
                 checkpoint=model_checkpoint,
                 config=model_config,
-                tokenizer=tokenizer_name_or_path,
+                tokenizer=tokenizer,
                 freeze_layers=self.freeze_layers,
             ),
             split=validate(SplitSpec, {"test_size": test_size, **(split or {})}, "split"),
@@ -204,9 +233,21 @@ class GenericClassifier:
             vocabulary=self.labels.vocabulary,
             seed=self.seed,
             replace=self.replace,
+            tune=self._search(n_trials),
         )
-        with placed(self.compute) as where:
-            return train_and_score(asked, output_directory, logger.info, where)
+
+    def _search(self, n_trials: int) -> TuneSpec | None:
+        if not isinstance(n_trials, int) or n_trials < 0:
+            raise ConfigError(f"n_trials must be 0 or more, got {n_trials!r}")
+        if n_trials == 0:
+            return None
+        if not self.ray_config:
+            raise ConfigError(f"n_trials={n_trials} needs ray_config, the search space")
+        from .config.tune_space import check_names
+
+        check_names(self.ray_config)
+        spec: TuneSpec = validate(TuneSpec, {"trials": n_trials, "space": self.ray_config}, "ray_config")
+        return spec
 
     def _ray_tune(
         self,
@@ -218,12 +259,32 @@ class GenericClassifier:
         test_size: float,
         tokenizer_name_or_path: str | None,
     ) -> Any:
-        """Hyperparameter search with Ray Tune; this version cannot do it yet and says so before anything starts."""
-        if not self.ray_config:
-            raise ConfigError(f"n_trials={n_trials} needs ray_config, the search space")
-        raise MissingExtraError(
-            "hyperparameter search needs Ray Tune, which this version of sortase does not drive yet; use n_trials=0"
+        """Search hyperparameters over ``ray_config`` with Ray Tune and save the best trial's model.
+
+        Args:
+            model_checkpoint: as for `train`.
+            dataset_path: what ``prepare_data`` returned.
+            output_directory: folder or URL for the best model with its tokenizer, ``tune/leaderboard.csv``, the trials'
+                folders and ``run.json``.
+            eval_dataset_path: labelled dataset kept for `train`'s scoring; without it ``test_size`` of the rows is.
+            n_trials: trials; finished ones of an earlier call with the same settings are not trained again.
+            test_size: fraction of the rows that no trial sees.
+            tokenizer_name_or_path: instead of the checkpoint's own.
+
+        Returns:
+            Ray's ``ExperimentAnalysis`` of all trials, compared by ``training_args["metric"]`` (macro F1 by default) on
+            the validation side.
+        """
+        from .cluster.place import placed
+        from .pipeline.standalone import search
+
+        asked = self._asked(
+            model_checkpoint, dataset_path, eval_dataset_path, n_trials, test_size, tokenizer_name_or_path
         )
+        if asked.tune is None:
+            raise ConfigError(f"a search needs n_trials of at least 1, got {n_trials}")
+        with placed(self.compute, always=True) as where:
+            return search(asked, asked.tune, output_directory, logger.info, where)
 
     def evaluate(
         self,

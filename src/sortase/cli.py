@@ -15,6 +15,7 @@ STAGES = {
     "tokenize": "counts of genes per cell -> ranked tokens",
     "prepare": "filter, cap, label and split the dataset",
     "train": "train the model, continuing where an earlier attempt stopped",
+    "tune": "search hyperparameters with Ray Tune; the best trial's model is the run's",
     "evaluate": "metrics on the test side, beside a baseline",
     "predict": "label unlabelled data with the trained model",
     "report": "figures and report.html",
@@ -61,7 +62,8 @@ def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
     text = storage.read_bytes(options.config).decode()
     config = parse(text, options.set, options.config)
     only = None if options.command == "run" else options.command
-    with placed(config.compute) as where:
+    searches = config.tune is not None and options.command in ("run", "tune")
+    with placed(config.compute, always=searches) as where:
         result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop, where=where)
     print(result)
 

@@ -7,19 +7,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..config.compute import ComputeSpec
-from ..pipeline.where import Here, Say, Where
+from ..pipeline.where import Here, Say, Swept, Where
 
 if TYPE_CHECKING:
     from ..config.run import Config
+    from ..config.tune import TuneSpec
     from ..pipeline.events import Events
     from ..pipeline.request import TrainRequest
     from ..pipeline.run_folder import RunFolder
 
 
 @contextmanager
-def placed(compute: ComputeSpec) -> Iterator[Where]:
-    """Where to compute, connected as long as the block lasts."""
-    if not compute.uses_ray:
+def placed(compute: ComputeSpec, *, always: bool = False) -> Iterator[Where]:
+    """Where to compute, connected as long as the block lasts. ``always``: on Ray also where ``compute`` has no workers,
+    as a search of hyperparameters needs it."""
+    if not (compute.uses_ray or always):
         yield Here()
         return
     from .connect import connected
@@ -44,7 +46,13 @@ class OnRay(Here):
     def check(self, config: Config) -> list[str]:
         from .resources import check_resources
 
-        return check_resources(config.compute)
+        if config.tune is None:
+            return check_resources(config.compute)
+        from .slots import find_slots
+
+        lines: list[str] = []
+        find_slots(config.tune, config.compute, lines.append)
+        return [*check_resources(config.compute.model_copy(update={"workers": 0})), *lines]
 
     def train(
         self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
@@ -54,3 +62,16 @@ class OnRay(Here):
         if not request.compute.max_workers:
             return super().train(request, folder, events, say, should_stop)
         return train(request, folder, events, say, should_stop)
+
+    def tune(
+        self,
+        spec: TuneSpec,
+        request: TrainRequest,
+        folder: RunFolder,
+        events: Events,
+        say: Say,
+        should_stop: Callable[[], bool],
+    ) -> Swept:
+        from .sweep import tune
+
+        return tune(spec, request, folder, events, say, should_stop)

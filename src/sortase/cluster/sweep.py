@@ -15,7 +15,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -26,7 +26,7 @@ from ..pipeline.events import Events
 from ..pipeline.leaderboard import Leaderboard, Status, Trial, name_of, take_model, trial_folder
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
-from ..pipeline.where import Say
+from ..pipeline.where import Say, Swept
 from .board import open_board
 from .connect import connected, imported
 from .proposals import Proposals, proposals
@@ -37,15 +37,6 @@ PASSING = 3  # exit code of errors that may not come again: storage, cluster
 POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Swept:
-    """``analysis`` is Ray's ``ExperimentAnalysis``; ``summary`` is for run.json, ``training`` the best trial's."""
-
-    analysis: Any
-    summary: dict[str, Any]
-    training: dict[str, Any]
-
-
 def tune(
     spec: TuneSpec,
     request: TrainRequest,
@@ -53,13 +44,11 @@ def tune(
     events: Events,
     say: Say,
     should_stop: Callable[[], bool],
-    *,
-    space: Mapping[str, Any] | None = None,
 ) -> Swept:
     """Search, and save the best trial's model below ``folder.model``; it is durable when this returns.
 
     Called again for the same folder it continues: finished trials are not trained again, others go on from their
-    checkpoints. ``space`` instead of the specification's, as plain data or objects of Ray Tune.
+    checkpoints.
 
     Raises:
         ConfigError: a hyperparameter is unknown, or trials are never evaluated.
@@ -68,10 +57,10 @@ def tune(
         CancelledError: ``should_stop`` said so, or a later attempt owns the run; checkpoints are stored.
     """
     metric, mode = spec.compared_by(request.settings.metric)
-    if request.settings.arguments["eval_strategy"] == "no" and "eval_strategy" not in (space or spec.space):
+    if request.settings.arguments["eval_strategy"] == "no" and "eval_strategy" not in spec.space:
         raise ConfigError("tune needs evaluations to compare trials, but train.eval_strategy is 'no'")
     with connected(request.compute):
-        read = read_space(space or spec.space)
+        read = read_space(spec.space)
         slots = find_slots(spec, request.compute, say)
         say(f"tune: {spec.trials} trials, {slots.trials} at a time")
         rows = Leaderboard(folder, lower=mode == "min")

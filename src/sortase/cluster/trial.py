@@ -16,15 +16,13 @@ from typing import Any
 from ray.tune import Trainable
 
 from .. import storage
-from ..config.load import validate
-from ..config.train import TrainSpec
-from ..config.tune_space import FREEZE
 from ..errors import CancelledError, ConfigError
 from ..pipeline.events import Events
 from ..pipeline.leaderboard import Trial as Row
 from ..pipeline.leaderboard import trial_folder
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
+from ..pipeline.trial_settings import trial_settings
 from .board import POLL_SECONDS
 from .connect import imported
 from .slots import Slots
@@ -47,14 +45,9 @@ class Sweep:
 
 
 def trial_request(request: TrainRequest, parameters: Mapping[str, Any], slots: Slots, metric: str) -> TrainRequest:
-    """The training with these hyperparameters; its global batch is that of ``compute.workers``, wherever it runs."""
-    given = request.settings.model_dump(exclude_unset=True)
-    own = {name: value for name, value in parameters.items() if name != FREEZE}
-    settings: TrainSpec = validate(TrainSpec, {**given, **own, "metric": metric}, "the trial's settings")
-    batch = settings.global_batch(request.compute.max_workers)
-    if "batch_size" in batch:
-        settings = settings.model_copy(update={"global_batch_size": batch["batch_size"]})
-    model = request.model.model_copy(update={FREEZE: parameters.get(FREEZE, request.model.freeze_layers)})
+    """The training with these hyperparameters."""
+    workers = request.compute.max_workers
+    settings, model = trial_settings(request.settings, request.model, parameters, metric, workers)
     return replace(request, settings=settings, model=model, compute=slots.compute)
 
 
@@ -153,7 +146,6 @@ class Attempt:
         return self._result("done", summary["best_step"] or summary["steps"])
 
     def _summary(self) -> dict[str, Any]:
-
         self.folder.begin()
         self.progress = self.folder.read(PROGRESS) or self.progress
         self._before = self.progress["seconds"]  # of earlier starts of this trial

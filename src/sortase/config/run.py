@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from .model import ModelSpec
 from .prepare import DataSpec, LabelSpec, SplitSpec
 from .tokenize import TokenizeSpec
 from .train import TrainSpec
+from .tune import TuneSpec
 
 
 class RunSpec(Section):
@@ -41,6 +42,7 @@ class Config(Section):
     split: SplitSpec = Field(default_factory=SplitSpec)
     model: ModelSpec
     train: TrainSpec = Field(default_factory=TrainSpec)
+    tune: TuneSpec | None = Field(None, description="Searches hyperparameters; the best trial's model is the run's.")
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     predict: PredictSpec | None = Field(None, description="Unlabelled data to label with the trained model.")
     compute: ComputeSpec = Field(default_factory=ComputeSpec)
@@ -56,3 +58,18 @@ class Config(Section):
         if self.labels.task == "token" and self.labels.vocabulary is None and self.tokenize is None:
             raise ValueError("labels.vocabulary is required for task token: the dictionary of token ids")
         return self
+
+    @model_validator(mode="after")
+    def _trials_are_compared(self) -> Self:
+        if self.tune is None:
+            return self
+        if self.split.validation_size == 0 and self.split.strategy != "column":
+            raise ValueError("tune compares trials on the validation side, but split.validation_size is 0")
+        if self.train.arguments["eval_strategy"] == "no" and "eval_strategy" not in self.tune.space:
+            raise ValueError("tune compares trials by their evaluations, but train.eval_strategy is 'no'")
+        return self
+
+    @property
+    def fitting(self) -> Literal["train", "tune"]:
+        """The stage that makes the run's model."""
+        return "train" if self.tune is None else "tune"

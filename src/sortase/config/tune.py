@@ -10,6 +10,8 @@ from .base import Section
 from .train import LOWER_IS_BETTER, METRICS
 from .tune_space import parse_space
 
+PLACES = {"max_concurrent", "cpus_per_trial", "gpus_per_trial"}
+
 
 class TuneSpec(Section):
     """A sweep: trials of the same training with other hyperparameters, compared on the validation side."""
@@ -56,6 +58,10 @@ class TuneSpec(Section):
         """Metric and ``min`` or ``max``."""
         metric = self.metric or training_metric
         return metric, self.mode or ("min" if metric in LOWER_IS_BETTER else "max")
+
+    def shapes_result(self) -> dict[str, Any]:
+        """What the result depends on: not where trials run."""
+        return self.model_dump(mode="json", exclude=PLACES)
 
 
 def _described(value: Any) -> Any:

@@ -130,6 +130,7 @@ def claim_sweep(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> Non
     """
     url = folder.path("tune", SETTINGS)
     plain = json.loads(json.dumps(inputs, default=str))
+    plain["tune"].pop("trials")
     earlier = storage.read_json(url) if storage.exists(url) else None
     if earlier is not None and digest(earlier) != digest(plain):
         if not replace:

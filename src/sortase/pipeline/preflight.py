@@ -71,7 +71,7 @@ class _Preflight:
         rows = self._check_data() if self.wants("prepare") else self._prepared_rows()
         if config.predict is not None and self.wants("predict"):
             _readable(config.predict.dataset)
-        if self.wants("train") or self.only == "tune":
+        if self.wants(config.fitting):
             from .preflight_model import check_model
 
             yield check_model(config, self.device_memory)

@@ -11,11 +11,12 @@ from .. import storage
 from ..config.prepare import LabelSpec
 from ..config.run import Config
 from ..config.train import check_arguments
+from ..config.tune_space import check_names
 from ..errors import CancelledError, ConfigError
 from ..model.task import Task, task_of
 from .events import Events
 from .preflight import preflight
-from .run_folder import RunFolder, versions
+from .run_folder import FITTING, RunFolder, versions
 from .stages import STAGES, Stage
 from .where import Here, Where
 
@@ -105,6 +106,8 @@ def run(
         ExistingOutputError: a finished stage was made from other inputs or settings, and ``replace`` is not set.
     """
     check_arguments(config.train.arguments)
+    if config.tune is not None:
+        check_names(config.tune.space)
     folder = RunFolder(storage.join(config.run.output, config.run.name))
     current = Run(
         config=config, folder=folder, say=say, replace=replace, should_stop=should_stop, where=where or Here()
@@ -113,7 +116,8 @@ def run(
     if only is not None:
         stages = [stage for stage in stages if stage.name == only]
         if not stages:
-            raise ConfigError(f"this run has no stage '{only}': {only} is not in its configuration")
+            instead = f"; its model is made by stage '{config.fitting}'" if only in FITTING else ""
+            raise ConfigError(f"this run has no stage '{only}': {only} is not in its configuration{instead}")
     for line in [*preflight(config, folder, only=only, replace=replace), *current.where.check(config)]:
         say(line)
     folder.begin()

@@ -23,6 +23,7 @@ from typing import Any
 from .. import storage
 from ..errors import ExistingOutputError, FencedError
 
+FITTING = ("train", "tune")  # the stages that make the model
 PACKAGES = ("sortase", "torch", "transformers", "datasets", "accelerate", "numpy", "pyarrow", "scikit-learn")
 
 
@@ -118,6 +119,20 @@ class RunFolder:
                 "Use --replace (replace=True) to discard its results, or another run name"
             )
         return False
+
+    def claim_model(self, stage: str, replace: bool) -> None:
+        """A folder holds one model: the one that training made gives way to a search's, or the other way round, only
+        with ``replace``."""
+        for other in FITTING:
+            if other == stage or self.mark(other) is None:
+                continue
+            if not replace:
+                raise ExistingOutputError(
+                    f"stage '{other}' made the model in {self.url}, and now stage '{stage}' shall. "
+                    "Use --replace (replace=True) to discard it, or another run name"
+                )
+            storage.remove(self.path("stages", f"{other}.json"))
+            self.describe(training=None, tuning=None)
 
     @contextmanager
     def stage(self, name: str, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:

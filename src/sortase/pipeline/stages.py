@@ -94,10 +94,29 @@ def _train_inputs(run: Run) -> dict[str, Any]:
 def _train(run: Run) -> dict[str, Any]:
     from .train import claim_checkpoints
 
+    run.folder.claim_model("train", run.replace)
     claim_checkpoints(run.folder, _train_inputs(run), run.replace)
     summary = run.where.train(run.request(), run.folder, run.events, run.say, run.should_stop)
     run.folder.describe(training=summary)
     return summary
+
+
+def _tune_inputs(run: Run) -> dict[str, Any]:
+    spec = run.config.tune
+    return {**_train_inputs(run), "tune": spec.shapes_result()} if spec else {}
+
+
+def _tune(run: Run) -> dict[str, Any]:
+    from .leaderboard import claim_sweep
+
+    if run.config.tune is None:
+        return {}
+    run.folder.claim_model("tune", run.replace)
+    claim_sweep(run.folder, _tune_inputs(run), run.replace)
+    swept = run.where.tune(run.config.tune, run.request(), run.folder, run.events, run.say, run.should_stop)
+    run.folder.describe(training=swept.training, tuning=swept.summary)
+    run.say(f"tune: the best is {swept.summary['best']}: {swept.summary['metric']} {swept.summary['value']}")
+    return {name: swept.summary[name] for name in ("best", "parameters", "metric", "value", "counts")}
 
 
 def _elsewhere(run: Run, dataset: str) -> Elsewhere | None:
@@ -111,7 +130,7 @@ def _elsewhere(run: Run, dataset: str) -> Elsewhere | None:
 
 def _evaluate_inputs(run: Run) -> dict[str, Any]:
     settings = run.config.evaluate.model_dump(mode="json")
-    return {"evaluate": settings, "train": run.made_from("train"), "seed": run.config.run.seed}
+    return {"evaluate": settings, "train": run.made_from(run.config.fitting), "seed": run.config.run.seed}
 
 
 def _evaluate(run: Run) -> dict[str, Any]:
@@ -145,7 +164,7 @@ def _predict_inputs(run: Run) -> dict[str, Any]:
         return {}
     return {
         "predict": spec.model_dump(mode="json"),
-        "train": run.made_from("train"),
+        "train": run.made_from(run.config.fitting),
         "files": contents(spec.dataset),
     }
 
@@ -188,7 +207,8 @@ def _has_test_side(config: Config) -> bool:
 STAGES = (
     Stage("tokenize", lambda config: config.tokenize is not None, _tokenize_inputs, _tokenize),
     Stage("prepare", _always, _prepare_inputs, _prepare),
-    Stage("train", _always, _train_inputs, _train),
+    Stage("train", lambda config: config.tune is None, _train_inputs, _train),
+    Stage("tune", lambda config: config.tune is not None, _tune_inputs, _tune),
     Stage("evaluate", _has_test_side, _evaluate_inputs, _evaluate),
     Stage("predict", lambda config: config.predict is not None, _predict_inputs, _predict),
     Stage("report", _always, _report_inputs, _report),

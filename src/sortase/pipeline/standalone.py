@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
@@ -12,21 +12,24 @@ from ..config.evaluate import EvaluateSpec
 from ..config.model import ModelSpec
 from ..config.prepare import SplitSpec
 from ..config.train import TrainSpec
+from ..config.tune import TuneSpec
 from ..data import classmap
 from ..data.sequences import Sequences, open_dataset
 from ..data.source import open_source
 from ..data.split import Split, make_split
 from ..errors import InputError
-from ..model.load import load_trained
+from ..model.load import Trained, load_trained
 from ..model.task import Task
 from .evaluate import EvaluateJob, evaluate, flat
 from .events import Events
+from .leaderboard import claim_sweep
 from .parts import Elsewhere
 from .place_model import place_model
 from .request import TrainRequest
 from .run_folder import RunFolder, contents, versions
 from .sides import Sides, Unit, divide
 from .train import TrainJob, claim_checkpoints, train, trainer_of
+from .trial_settings import trial_settings
 from .where import Where
 
 if TYPE_CHECKING:
@@ -52,43 +55,107 @@ class Standalone:
     vocabulary: str | None
     seed: int
     replace: bool
+    tune: TuneSpec | None = None
+
+    @property
+    def fitting(self) -> str:
+        """The stage that makes the model."""
+        return "train" if self.tune is None else "tune"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A folder that this attempt owns, and what is trained there."""
+
+    asked: Standalone
+    folder: RunFolder
+    made: Split
+    sides: Sides
+    job: TrainJob
+    inputs: dict[str, Any]
+    done: bool
+    events: Events
 
 
 def train_and_score(asked: Standalone, output: str, say: Say, where: Where) -> Trainer:
     """Train into ``output``, then score; finished work with the same inputs is taken up, not done again."""
-    folder = RunFolder(output, model_name="")
-    class_map = class_map_of(asked.dataset)
-    inputs = _inputs(asked)
-    done = folder.is_done("train", inputs, asked.replace)
-    made, sides = _sides(asked)
-    job = _job(asked, sides, class_map)
-    folder.begin()
-    folder.describe(name=output, versions=versions(), config=inputs)
-    events = Events(folder.path("events.jsonl"))
-    if done:
-        say("train: finished earlier with the same inputs, skipped")
+    begun = _begin(asked, output)
+    if begun.done:
+        say(f"{asked.fitting}: finished earlier with the same inputs, skipped")
         trained = load_trained(output, asked.task)
-        trainer = trainer_of(job, trained)
+        trainer = trainer_of(_best_job(begun), trained)
+    elif asked.tune is not None:
+        _search(begun, asked.tune, say, where)
+        trained = load_trained(output, asked.task)
+        trainer = trainer_of(_best_job(begun), trained)
     else:
-        claim_checkpoints(folder, inputs, asked.replace)
-        with folder.stage("train", inputs) as result:
-            if asked.compute.max_workers:
-                made.write(folder.path("split.parquet"))
-                request = _request(asked, class_map, folder.path("split.parquet"))
-                result.update(where.train(request, folder, events, say, lambda: False))
-                trained = load_trained(output, asked.task)
-                trainer = trainer_of(job, trained)
-            else:
-                fitted, trained = train(job, folder, events, say)
-                result.update(fitted.summary)
-                trainer = fitted.trainer
-        folder.describe(training=dict(result))
-    _score(asked, sides, trained, folder, say, where)
+        trainer, trained = _train(begun, say, where)
+    _score(asked, begun.sides, trained, begun.folder, say, where)
     return trainer
 
 
+def search(asked: Standalone, spec: TuneSpec, output: str, say: Say, where: Where) -> Any:
+    """Search into ``output``: the best trial's model is saved there. Returns Ray's ``ExperimentAnalysis``.
+
+    Called again with the same inputs it trains nothing again, and returns what the trials gave.
+    """
+    return _search(_begin(asked, output), spec, say, where)
+
+
+def _begin(asked: Standalone, output: str) -> Begun:
+    folder = RunFolder(output, model_name="")
+    class_map = class_map_of(asked.dataset)
+    inputs = _inputs(asked)
+    done = folder.is_done(asked.fitting, inputs, asked.replace)
+    made, sides = _sides(asked)
+    job = _job(asked, sides, class_map)
+    if not done:
+        folder.claim_model(asked.fitting, asked.replace)
+    folder.begin()
+    folder.describe(name=output, versions=versions(), config=inputs)
+    return Begun(asked, folder, made, sides, job, inputs, done, Events(folder.path("events.jsonl")))
+
+
+def _train(begun: Begun, say: Say, where: Where) -> tuple[Trainer, Trained]:
+    folder = begun.folder
+    claim_checkpoints(folder, begun.inputs, begun.asked.replace)
+    with folder.stage("train", begun.inputs) as result:
+        if begun.asked.compute.max_workers:
+            result.update(where.train(_request(begun), folder, begun.events, say, lambda: False))
+            trained = load_trained(folder.url, begun.asked.task)
+            trainer = trainer_of(begun.job, trained)
+        else:
+            fitted, trained = train(begun.job, folder, begun.events, say)
+            result.update(fitted.summary)
+            trainer = fitted.trainer
+    folder.describe(training=dict(result))
+    return trainer, trained
+
+
+def _search(begun: Begun, spec: TuneSpec, say: Say, where: Where) -> Any:
+    folder = begun.folder
+    claim_sweep(folder, begun.inputs, begun.asked.replace)
+    with folder.stage("tune", begun.inputs) as result:
+        swept = where.tune(spec, _request(begun), folder, begun.events, say, lambda: False)
+        result.update(best=swept.summary["best"], parameters=swept.summary["parameters"])
+    folder.describe(training=swept.training, tuning=swept.summary)
+    return swept.analysis
+
+
+def _best_job(begun: Begun) -> TrainJob:
+    """The training that made the model: after a search with the best trial's hyperparameters."""
+    asked, job = begun.asked, begun.job
+    if asked.tune is None:
+        return job
+    parameters = begun.folder.mark("tune")["result"]["parameters"]
+    metric, _ = asked.tune.compared_by(asked.training.metric)
+    workers = asked.compute.max_workers
+    settings, model = trial_settings(asked.training, asked.model, parameters, metric, workers)
+    return replace(job, settings=settings, model=model)
+
+
 def _score(asked: Standalone, sides: Sides, trained: Any, folder: RunFolder, say: Say, where: Where) -> None:
-    mark = folder.mark("train")
+    mark = folder.mark(asked.fitting)
     inputs = {"evaluate": asked.evaluation.model_dump(mode="json"), "train": mark["inputs"]}
     if not len(sides.test) or folder.is_done("evaluate", inputs, replace=True):
         return
@@ -112,7 +179,8 @@ def _score(asked: Standalone, sides: Sides, trained: Any, folder: RunFolder, say
 
 
 def _inputs(asked: Standalone) -> dict[str, Any]:
-    settings = {name: value for name, value in asdict(asked).items() if name not in ("task", "eval_dataset", "replace")}
+    apart = ("task", "eval_dataset", "replace", "tune")
+    settings = {name: value for name, value in asdict(asked).items() if name not in apart}
     batch = asked.training.global_batch(asked.compute.max_workers)
     dumped = {n: v.model_dump(mode="json") if hasattr(v, "model_dump") else v for n, v in settings.items()}
     test = asked.eval_dataset
@@ -120,7 +188,8 @@ def _inputs(asked: Standalone) -> dict[str, Any]:
     in_memory = None if test is None or isinstance(test, str) else test._fingerprint
     files = contents(asked.dataset, asked.model.checkpoint, asked.model.tokenizer, asked.vocabulary, on_disk)
     others = {"task": asked.task.kind, "files": files, "eval_dataset": in_memory, "batch": batch}
-    return {**dumped, **others, "compute": asked.compute.shapes_weights()}
+    search = {"tune": asked.tune.shapes_result()} if asked.tune else {}
+    return {**dumped, **others, **search, "compute": asked.compute.shapes_weights()}
 
 
 def _job(asked: Standalone, sides: Sides, class_map: dict[str, int]) -> TrainJob:
@@ -138,12 +207,15 @@ def _job(asked: Standalone, sides: Sides, class_map: dict[str, int]) -> TrainJob
     )
 
 
-def _request(asked: Standalone, class_map: dict[str, int], split: str) -> TrainRequest:
+def _request(begun: Begun) -> TrainRequest:
+    """The training by where its data lies, for processes elsewhere; writes down the split."""
+    asked, split = begun.asked, begun.folder.path("split.parquet")
+    begun.made.write(split)
     return TrainRequest(
         task=asked.task.kind,
         dataset=asked.dataset,
         split=split,
-        class_map=class_map,
+        class_map=begun.job.class_map,
         model=asked.model,
         settings=asked.training,
         compute=asked.compute,

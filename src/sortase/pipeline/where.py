@@ -6,16 +6,29 @@ The stages are the same everywhere. ``Here`` computes all of them in this proces
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..config.run import Config
+    from ..config.tune import TuneSpec
     from .events import Events
     from .request import TrainRequest
     from .run_folder import RunFolder
 
 Say = Callable[[str], None]
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A finished search: Ray's ``ExperimentAnalysis``, what run.json tells of it, and of the best trial's training."""
+
+    analysis: Any
+    summary: dict[str, Any]
+    training: dict[str, Any]
 
 
 class Where(Protocol):
@@ -32,6 +45,17 @@ class Where(Protocol):
         self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         """Train and save the model below ``folder.model``; returns the summary for run.json."""
+
+    def tune(
+        self,
+        spec: TuneSpec,
+        request: TrainRequest,
+        folder: RunFolder,
+        events: Events,
+        say: Say,
+        should_stop: Callable[[], bool],
+    ) -> Swept:
+        """Search hyperparameters and save the best trial's model below ``folder.model``."""
 
 
 class Here:
@@ -50,3 +74,14 @@ class Here:
 
         fitted, _ = train(request.job(), folder, events, say, should_stop)
         return fitted.summary
+
+    def tune(
+        self,
+        spec: TuneSpec,
+        request: TrainRequest,
+        folder: RunFolder,
+        events: Events,
+        say: Say,
+        should_stop: Callable[[], bool],
+    ) -> Swept:
+        raise ConfigError("a search of hyperparameters runs on Ray; use `sortase`, or where=placed(..., always=True)")
