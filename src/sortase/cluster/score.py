@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from .. import storage
 from ..config.compute import TaskGroup
+from ..config.storage import StorageSpec
 from ..errors import InfrastructureError, SortaseError, WorkFailedError
 from ..pipeline.where import Map
 from .connect import imported
@@ -46,7 +48,8 @@ def _results(
 class _Worker:
     """What an actor is."""
 
-    def __init__(self, function: Callable[[Any], Any]):
+    def __init__(self, function: Callable[[Any], Any], reached: StorageSpec):
+        storage.configure(reached)
         self.function = function
 
     def ready(self) -> None:
@@ -80,7 +83,7 @@ class _Pool:
             "resources": group.resources,
             "label_selector": group.labels,
         }
-        actor = self.ray.remote(_Worker).options(**options).remote(self.function)
+        actor = self.ray.remote(_Worker).options(**options).remote(self.function, storage.configured())
         self.running[actor.ready.remote()] = (actor, None)
 
     def results(self, items: list[Any]) -> Iterator[Any]:

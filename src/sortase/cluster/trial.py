@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray.tune import Trainable
 
 from .. import storage
+from ..config.storage import StorageSpec
 from ..errors import CancelledError, ConfigError
 from ..pipeline.events import Events
 from ..pipeline.leaderboard import Trial as Row
@@ -42,6 +43,7 @@ class Sweep:
     lower: bool
     settled: Mapping[int, Row]
     board: Any
+    storage: StorageSpec = field(default_factory=storage.configured)
 
 
 def trial_request(request: TrainRequest, parameters: Mapping[str, Any], slots: Slots, metric: str) -> TrainRequest:
@@ -55,6 +57,7 @@ class Trial(Trainable):
     """Ray keeps the process for the next trial, so that imports are paid for once."""
 
     def setup(self, config: dict[str, Any], *, sweep: Sweep) -> None:
+        storage.configure(sweep.storage)
         self.sweep = sweep
         self.fresh = True
         self._begin(config)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .. import progress
+from .. import progress, storage
+from ..config.storage import StorageSpec
 from ..errors import CancelledError, FencedError
 from ..pipeline.events import Events, NoEvents
 from ..pipeline.ranks import JoinedRanks
@@ -23,6 +24,7 @@ class Work:
     request: TrainRequest
     folder: RunFolder
     board: Any
+    storage: StorageSpec = field(default_factory=storage.configured)
 
 
 def work(config: dict[str, Any]) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     import ray.train
 
     todo: Work = config["work"]
+    storage.configure(todo.storage)
     ranks = JoinedRanks()
     leaving: list[str] = []
 

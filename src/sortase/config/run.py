@@ -11,6 +11,7 @@ from .compute import ComputeSpec
 from .evaluate import EvaluateSpec, PredictSpec
 from .model import ModelSpec
 from .prepare import DataSpec, LabelSpec, SplitSpec
+from .storage import StorageSpec
 from .tokenize import TokenizeSpec
 from .train import TrainSpec
 from .tune import TuneSpec
@@ -46,6 +47,7 @@ class Config(Section):
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     predict: PredictSpec | None = Field(None, description="Unlabelled data to label with the trained model.")
     compute: ComputeSpec = Field(default_factory=ComputeSpec)
+    storage: StorageSpec = Field(default_factory=StorageSpec)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -105,6 +105,7 @@ def run(
         ConfigError: a setting is wrong, or (with ``only``) an earlier stage is not finished.
         ExistingOutputError: a finished stage was made from other inputs or settings, and ``replace`` is not set.
     """
+    storage.configure(config.storage)
     check_arguments(config.train.arguments)
     if config.tune is not None:
         check_names(config.tune.space)
