@@ -21,7 +21,7 @@ LAYERS = [
     {"model", "data"},
     {"storage", "pickles", "progress", "_retry", "_local"},
     {"config"},
-    {"errors"},
+    {"errors", "redact"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

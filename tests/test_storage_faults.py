@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import math
 import os
 import shutil
 import signal
@@ -142,6 +143,8 @@ def faulty(
 ) -> Iterator[FaultyS3]:
     """Between this test and S3; it spoils nothing until it is told to, and nobody waits long to ask again."""
     monkeypatch.setattr(_retry, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(_retry, "BUDGET", 0.5)
+    monkeypatch.setattr(_retry._GivenUp, "at", -math.inf)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     s3_through(faulty_server.address)
     faulty_server.heal()
@@ -246,11 +249,11 @@ def test_a_service_that_stays_busy(faulty: FaultyS3, s3_url: str) -> None:
     storage.write_bytes(f"{s3_url}/x", b"old")
     faulty.fail("503")
     with pytest.raises(
-        StorageError, match=rf"cannot write {s3_url}/x after 6 attempts: .*Service Unavailable"
+        StorageError, match=rf"cannot write {s3_url}/x after \d+ attempts in \d s: .*Service Unavailable"
     ) as caught:
         storage.write_bytes(f"{s3_url}/x", CONTENT)
     assert caught.value.exit_code == 3
-    assert len(faulty.requests) >= _retry.ATTEMPTS
+    assert len(faulty.requests) > 2
     faulty.heal()
     assert storage.read_bytes(f"{s3_url}/x") == b"old"
 
@@ -259,18 +262,20 @@ def test_a_service_that_is_gone(faulty: FaultyS3, s3_url: str, s3_through: Calla
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         s3_through(f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(StorageError, match=rf"cannot read {s3_url}/x after 6 attempts: EndpointConnectionError"):
+        with pytest.raises(
+            StorageError, match=rf"cannot read {s3_url}/x after \d+ attempts in \d s: EndpointConnectionError"
+        ):
             storage.read_bytes(f"{s3_url}/x")
 
 
 def test_a_service_that_goes_while_a_file_is_read(
     faulty: FaultyS3, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_retry, "ATTEMPTS", 2)
+    monkeypatch.setattr(_retry, "BUDGET", 0.1)
     storage.write_bytes(f"{s3_url}/x", CONTENT)
     with storage.open_input(f"{s3_url}/x") as file:
         faulty.fail("503")
-        with pytest.raises(StorageError, match=rf"cannot read {s3_url}/x after 2 attempts"):
+        with pytest.raises(StorageError, match=rf"cannot read {s3_url}/x after \d+ attempts"):
             file.read()
 
 
@@ -328,7 +333,7 @@ def unfinished(client: Any, url: str) -> list[Any]:
 def test_an_upload_that_breaks_off_leaves_nothing(
     fault: str, in_parts: bytes, faulty: FaultyS3, s3_url: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_retry, "ATTEMPTS", 2)
+    monkeypatch.setattr(_retry, "BUDGET", 0.1)
     storage.write_bytes(f"{s3_url}/x", b"old")
     faulty.fail(fault, where="partNumber=2")
     with pytest.raises(StorageError, match=f"cannot write {s3_url}/x"), storage.open_output(f"{s3_url}/x") as file:
@@ -366,17 +371,45 @@ def test_what_a_busy_service_says(fault: str, faulty: FaultyS3, s3_url: str) -> 
 
 
 def test_pauses_grow_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = waiting(monkeypatch)
+    with pytest.raises(StorageError, match=r"after \d+ attempts in 60 s"):
+        _retry.attempt(refuse, "read", "s3://b/x")
+    longest = [min(_retry.LONGEST_WAIT, _retry.FIRST_WAIT * 2**number) for number in range(len(pauses) - 1)]
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=False))
+    assert sum(pauses) == pytest.approx(_retry.BUDGET)
+
+
+def waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses are noted down, and are over at once by the clock of the repeats."""
     pauses: list[float] = []
     monkeypatch.setattr(_retry.time, "sleep", pauses.append)
-    monkeypatch.setattr(_retry, "ATTEMPTS", 10)
+    monkeypatch.setattr(_retry.time, "monotonic", lambda: 1000.0 + sum(pauses))
+    monkeypatch.setattr(_retry._GivenUp, "at", -math.inf)
+    return pauses
 
-    def fail() -> None:
-        raise ConnectionResetError
 
-    with pytest.raises(StorageError, match="after 10 attempts"):
-        _retry.attempt(fail, "read", "s3://b/x")
-    longest = [min(_retry.LONGEST_WAIT, _retry.FIRST_WAIT * 2**number) for number in range(9)]
-    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+def refuse() -> None:
+    raise ConnectionResetError
+
+
+def test_what_is_asked_after_a_service_was_given_up_does_not_wait_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = waiting(monkeypatch)
+    spent = []
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            _retry.attempt(refuse, "read", "s3://b/x")
+        spent.append(sum(pauses))
+    _retry.attempt(lambda: None, "read", "s3://b/x")
+    with pytest.raises(StorageError):
+        _retry.attempt(refuse, "read", "s3://b/x")
+    assert [*spent, sum(pauses)] == pytest.approx([60, 65, 125])
+
+
+def test_before_anything_is_lost_a_service_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = waiting(monkeypatch)
+    with storage.impatiently(), pytest.raises(StorageError, match="in 5 s: ConnectionResetError"):
+        _retry.attempt(refuse, "read", "s3://b/x")
+    assert sum(pauses) == pytest.approx(_retry.IMPATIENT)
 
 
 def test_processes_do_not_come_back_at_the_same_moment() -> None:
@@ -456,7 +489,7 @@ def test_copies_of_two_urls_stand_side_by_side(s3_url: str) -> None:
 
 
 def test_a_fill_that_fails_leaves_nothing(faulty: FaultyS3, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_retry, "ATTEMPTS", 1)
+    monkeypatch.setattr(_retry, "BUDGET", 0.0)
     storage.write_bytes(f"{s3_url}/model/a", CONTENT)
     storage.write_bytes(f"{s3_url}/model/b", CONTENT)
     faulty.fail("503", where="GET /" + s3_url.removeprefix("s3://") + "/model/b")

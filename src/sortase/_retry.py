@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import random
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, TypeVar
 
 from .errors import MissingInputError, SortaseError, StorageError
+from .redact import redacted
 
 T = TypeVar("T")
-ATTEMPTS = 6
+BUDGET = 60.0  # seconds after its first failure for which a request is repeated
+IMPATIENT = 5.0  # the same, where nothing is lost yet, and where a service was given up a moment ago
 FIRST_WAIT = 0.2
-LONGEST_WAIT = 8.0
+LONGEST_WAIT = 5.0
 _JITTER = random.SystemRandom()  # differs between processes, also forked ones, that fail at the same moment
 
 # NoSuchUpload answers the repeat of a completion whose first answer was lost; sending the whole again settles it.
@@ -54,11 +59,40 @@ def is_passing(error: BaseException | None) -> bool:
     return False
 
 
+_patient: ContextVar[bool] = ContextVar("patient", default=True)
+
+
+class _GivenUp:
+    """When a service was given up last: what is cleaned up after that does not wait as long once more."""
+
+    at: ClassVar[float] = -math.inf
+
+
+@contextmanager
+def impatiently() -> Iterator[None]:
+    """Inside, a service that does not answer is given up within ``IMPATIENT`` seconds: nothing is lost yet."""
+    token = _patient.set(False)
+    try:
+        yield
+    finally:
+        _patient.reset(token)
+
+
+def _budget() -> float:
+    recently = time.monotonic() - _GivenUp.at < BUDGET
+    return BUDGET if _patient.get() and not recently else min(IMPATIENT, BUDGET)
+
+
 def attempt(work: Callable[[], T], what: str, url: str) -> T:
-    """Do ``work``, repeating it with growing pauses while it fails in passing; then say what failed, and where."""
-    for number in range(1, ATTEMPTS + 1):
+    """Do ``work``, repeating it with growing pauses while it fails in passing; then say what failed, and where.
+
+    The budget is ``BUDGET`` seconds from the first failure, with one more attempt at their end: a service that is gone
+    for less than a minute is survived.
+    """
+    failures, first, budget = 0, 0.0, _budget()
+    while True:
         try:
-            return work()
+            done = work()
         except SortaseError:
             raise
         except Exception as error:
@@ -66,12 +100,30 @@ def attempt(work: Callable[[], T], what: str, url: str) -> T:
                 raise MissingInputError(f"cannot {what} {url}: it does not exist") from error
             if type(error).__name__ == _REPLACED:
                 raise ReplacedError(f"{url} was replaced while it was read; read it again") from error
-            if not is_passing(error) or number == ATTEMPTS:
-                tried = f" after {number} attempts" if number > 1 else ""
-                raise StorageError(f"cannot {what} {url}{tried}: {words(error)}") from error
-            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (number - 1))
-            time.sleep(wait * (0.5 + _JITTER.random() / 2))
-    raise AssertionError("unreachable: the last attempt returns or raises")
+            failures += 1
+            now = time.monotonic()
+            first = first or now
+            left = first + budget - now
+            if not is_passing(error) or left <= 0:
+                if left <= 0:
+                    _GivenUp.at = now
+                tried = f" after {failures} attempts in {now - first:.0f} s" if failures > 1 else ""
+                raise StorageError(f"cannot {what} {url}{tried}: {words(error)}") from _harmless(error)
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failures - 1))
+            time.sleep(min(left, wait * (0.5 + _JITTER.random() / 2)))
+        else:
+            _GivenUp.at = -math.inf
+            return done
+
+
+def _harmless(error: Exception) -> Exception | None:
+    """The cause to show in tracebacks, which Ray writes to its logs; None where a secret is in its words."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if redacted(str(seen)) != str(seen):
+            return None
+        seen = seen.__cause__ or seen.__context__
+    return error
 
 
 def words(error: BaseException) -> str:

@@ -1,10 +1,16 @@
 """Every error a user can meet, each with the exit code its command ends with."""
 
+from .redact import redacted
+
 
 class SortaseError(Exception):
     """Base of all errors raised on purpose; ``exit_code`` is what a command returns for it."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Words of foreign errors end up here, and with them what these show."""
+        return str(redacted(super().__str__()))
 
 
 class WorkFailedError(SortaseError, RuntimeError):

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 from ._local import DISK_FAULTS, cached, is_whole, local_output, naming_faults
 from ._retry import Repeating, ReplacedError, attempt
+from ._retry import impatiently as impatiently
 from .config.storage import StorageSpec
 from .errors import InputError, MissingInputError, StorageError
 

@@ -33,15 +33,15 @@ class StorageSpec(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_credentials(cls, values: Any) -> Any:
+    def _no_keys(cls, values: Any) -> Any:
         """Refused before the library says that a key is unknown, because its words would show the value."""
         if isinstance(values, dict):
             for name in values:
                 if name not in cls.model_fields and _CREDENTIAL.search(str(name)):
                     raise ValueError(
-                        f"storage.{name}: credentials have no place in a configuration, which is stored with the run; "
-                        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or mount a secret and "
-                        "name its path in storage.credentials_file"
+                        f"storage.{name} cannot be set: credentials have no place in a configuration, which is stored "
+                        "with the run; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or mount a "
+                        "secret and name its path in storage.credentials_file"
                     )
         return values
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import storage
+from ..redact import redacted
 
 
 class Events:
@@ -26,7 +27,7 @@ class Events:
 
     def write(self, stage: str, event: str, **values: Any) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.lines.append({"time": now, "stage": stage, "event": event, **values})
+        self.lines.append({"time": now, "stage": stage, "event": event, **redacted(values)})
         if time.monotonic() - self._flushed >= self.flush_seconds:
             self.flush()
 

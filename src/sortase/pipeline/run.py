@@ -119,7 +119,9 @@ def run(
         if not stages:
             instead = f"; its model is made by stage '{config.fitting}'" if only in FITTING else ""
             raise ConfigError(f"this run has no stage '{only}': {only} is not in its configuration{instead}")
-    for line in [*preflight(config, folder, only=only, replace=replace), *current.where.check(config)]:
+    with storage.impatiently():
+        lines = preflight(config, folder, only=only, replace=replace)
+    for line in [*lines, *current.where.check(config)]:
         say(line)
     folder.begin()
     folder.describe(name=config.run.name, config=config.model_dump(mode="json"), versions=versions())

@@ -22,6 +22,7 @@ from typing import Any
 
 from .. import storage
 from ..errors import ExistingOutputError, FencedError
+from ..redact import redacted
 
 FITTING = ("train", "tune")  # the stages that make the model
 PACKAGES = ("sortase", "torch", "transformers", "datasets", "accelerate", "numpy", "pyarrow", "scikit-learn")
@@ -92,7 +93,7 @@ class RunFolder:
     def describe(self, **parts: Any) -> None:
         """Merge these parts into run.json."""
         description = self.read("run.json") or {"created": now()}
-        description.update(parts)
+        description.update(redacted(parts))
         description["stages"] = self.stages()
         storage.write_json(self.path("run.json"), description)
 
@@ -148,18 +149,19 @@ class RunFolder:
             {
                 "status": "done",
                 "inputs": digest(inputs),
-                "settings": settings,
+                "settings": redacted(settings),
                 "started": started,
                 "finished": datetime.now(UTC).isoformat(),
                 "seconds": round(time.monotonic() - clock, 3),
-                "result": result,
+                "result": redacted(result),
             },
         )
 
 
 def changes(before: Any, after: Any, path: str = "") -> str:
     """Which settings differ, in words: ``train.learning_rate 5e-05 → 0.001``."""
-    return "; ".join(_changes(before, json.loads(json.dumps(after, default=str)), path)) or "nothing that is named"
+    known, given = redacted([before, json.loads(json.dumps(after, default=str))])
+    return "; ".join(_changes(known, given, path)) or "nothing that is named"
 
 
 def _changes(before: Any, after: Any, path: str) -> list[str]:
