@@ -54,7 +54,7 @@ print(json.dumps({**summary, "whole": time.monotonic() - started}))
 """
 
 
-def prepared(folder: Path, cells: int, limit: int) -> tuple[dict[str, str], int]:
+def prepared(folder: Path, cells: int, limit: int, validation: float = 0.0) -> tuple[dict[str, str], int]:
     from datasets import Dataset
 
     from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
@@ -62,7 +62,7 @@ def prepared(folder: Path, cells: int, limit: int) -> tuple[dict[str, str], int]
 
     tokens, vocabulary = resampled(cells, limit=limit)
     source = Dataset.from_dict({"input_ids": tokens, "cell_type": ["ab"[i % 2] for i in range(cells)]})
-    split = SplitSpec(test_size=0.0, validation_size=0.0)
+    split = SplitSpec(test_size=0.0, validation_size=validation)
     made = prepare(source, DataSpec(), LabelSpec(column="cell_type"), str(folder), "x", split=split)
     return {"dataset": made.dataset_path, "split": str(made.split_path)}, vocabulary
 

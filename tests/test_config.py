@@ -96,3 +96,11 @@ def test_schema_is_closed_and_described() -> None:
 def test_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse(BASE).run.name = "other"  # type: ignore[misc]
+
+
+def test_no_and_on_are_words() -> None:
+    """A strategy is called no, and so may a class be."""
+    config = parse(BASE, ["train.eval_strategy=no", "labels.mapping={no: 0, on: 1}", "train.keep_best=false"])
+    assert config.train.arguments["eval_strategy"] == "no"
+    assert config.labels.mapping == {"no": 0, "on": 1}
+    assert config.train.keep_best is False

@@ -60,7 +60,6 @@ def search(
     should_stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda line: None,
     compute: dict[str, Any] | None = None,
-    space: Any = None,
     **settings: Any,
 ) -> Any:
     from sortase.cluster.sweep import tune
@@ -68,7 +67,7 @@ def search(
     asked = request("sequence", str(root), {"workers": workers, **(compute or {})}, **(train or {}))
     spec = TuneSpec(**{"trials": 2, "space": SPACE, "scheduler": "none", **settings})
     folder = folder_at(url)
-    return tune(spec, asked, folder, Events(folder.path("events.jsonl")), say, should_stop, space=space)
+    return tune(spec, asked, folder, Events(folder.path("events.jsonl")), say, should_stop)
 
 
 def board(url: str | Path) -> dict[str, dict[str, str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
+from ray import cloudpickle
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
@@ -46,5 +48,14 @@ class Listener(Callback):
         self.sweep.complete(trial.trial_id, trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_pickled_error() or trial.get_error() or RuntimeError("it ended without a word")
-        self.sweep.fail(trial.trial_id, error)
+        self.sweep.fail(trial.trial_id, _error_of(trial))
+
+
+def _error_of(trial: Any) -> Exception:
+    """From the driver's own disk: Ray copies it to its storage only later."""
+    path = trial.pickled_error_file
+    if path is not None and Path(path).exists():
+        error = cloudpickle.loads(Path(path).read_bytes())
+        if isinstance(error, Exception):
+            return error
+    return RuntimeError("it ended without a word")

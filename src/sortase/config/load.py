@@ -15,7 +15,12 @@ from .run import Config
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 5e-5 as text; who writes it means the number (as YAML 1.2 does)."""
+    """As YAML 1.2: 5e-5 is a number, and no, yes, on and off are words (a strategy, or the name of a class)."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - declared by the library
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 _Loader.add_implicit_resolver(
@@ -23,6 +28,7 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
     list("-+.0123456789"),
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^([Tt]rue|TRUE|[Ff]alse|FALSE)$"), list("tTfF"))
 
 
 def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> Config:
