@@ -142,7 +142,7 @@ def test_a_lost_process_and_a_stopped_sweep_cost_no_steps_before_the_checkpoint(
 
     def kill() -> None:
         wait_until(lambda: evaluations() >= 3, "an evaluation")
-        for pid in worker_pids("Trial"):
+        for pid in worker_pids("ray::_Inner") + worker_pids("ray::Trial"):  # at work, or between
             os.kill(pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
