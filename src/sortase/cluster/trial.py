@@ -20,7 +20,7 @@ from ..config.storage import StorageSpec
 from ..errors import CancelledError, ConfigError
 from ..pipeline.events import Events
 from ..pipeline.leaderboard import Trial as Row
-from ..pipeline.leaderboard import trial_folder
+from ..pipeline.leaderboard import name_of, trial_folder
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.trial_settings import trial_settings
@@ -46,11 +46,15 @@ class Sweep:
     storage: StorageSpec = field(default_factory=storage.configured)
 
 
-def trial_request(request: TrainRequest, parameters: Mapping[str, Any], slots: Slots, metric: str) -> TrainRequest:
+def trial_request(
+    request: TrainRequest, number: int, parameters: Mapping[str, Any], slots: Slots, metric: str
+) -> TrainRequest:
     """The training with these hyperparameters."""
     workers = request.compute.max_workers
     settings, model = trial_settings(request.settings, request.model, parameters, metric, workers)
-    return replace(request, settings=settings, model=model, compute=slots.compute)
+    return replace(
+        request, settings=settings, model=model, compute=slots.compute, name=f"{request.name}/{name_of(number)}"
+    )
 
 
 class Trial(Trainable):
@@ -101,6 +105,7 @@ class Attempt:
 
     def __init__(self, sweep: Sweep, number: int, parameters: dict[str, Any], fresh: bool):
         self.sweep = sweep
+        self.number = number
         self.folder = trial_folder(sweep.folder, number)
         self.parameters = parameters
         self.started = time.monotonic()
@@ -152,7 +157,7 @@ class Attempt:
         self.folder.begin()
         self.progress = self.folder.read(PROGRESS) or self.progress
         self._before = self.progress["seconds"]  # of earlier starts of this trial
-        asked = trial_request(self.sweep.request, self.parameters, self.sweep.slots, self.sweep.metric)
+        asked = trial_request(self.sweep.request, self.number, self.parameters, self.sweep.slots, self.sweep.metric)
         events = Events(self.folder.path("events.jsonl"))
         if self.sweep.slots.alone:
             from ..pipeline import fit  # noqa: F401 - the time that it takes to load belongs to the start

@@ -15,6 +15,7 @@ from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.train import train
 from .board import StopWatch
+from .gauges import Gauges
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     watch = StopWatch(todo.board, ranks, drained, time.monotonic)
     try:
         events = Events(todo.folder.path("events.jsonl")) if ranks.is_first else NoEvents()
+        if ranks.is_first:
+            events.listeners.append(Gauges(todo.request.name))
         fitted, _ = train(todo.request.job(), todo.folder, events, say, watch, report=report, ranks=ranks)
     except FencedError:
         raise

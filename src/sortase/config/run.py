@@ -13,6 +13,7 @@ from .model import ModelSpec
 from .prepare import DataSpec, LabelSpec, SplitSpec
 from .storage import StorageSpec
 from .tokenize import TokenizeSpec
+from .tracking import TrackingSpec
 from .train import TrainSpec
 from .tune import TuneSpec
 
@@ -46,6 +47,7 @@ class Config(Section):
     tune: TuneSpec | None = Field(None, description="Searches hyperparameters; the best trial's model is the run's.")
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     predict: PredictSpec | None = Field(None, description="Unlabelled data to label with the trained model.")
+    tracking: TrackingSpec = Field(default_factory=TrackingSpec, description="Experiment trackers.")
     compute: ComputeSpec = Field(default_factory=ComputeSpec)
     storage: StorageSpec = Field(default_factory=StorageSpec)
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from .. import storage
 from ..redact import redacted
+
+
+class Listener(Protocol):
+    """Hears of a training: that it goes on after a step (-1: from the start), and what happens at steps."""
+
+    def rewound(self, step: int) -> None: ...
+
+    def heard(self, event: str, step: int, values: dict[str, Any]) -> None: ...
 
 
 class Events:
@@ -18,6 +26,7 @@ class Events:
         self.url = url
         self.flush_seconds = flush_seconds
         self.lines = self._earlier()
+        self.listeners: list[Listener] = []
         self._flushed = time.monotonic()
 
     def _earlier(self) -> list[dict[str, Any]]:
@@ -28,12 +37,18 @@ class Events:
     def write(self, stage: str, event: str, **values: Any) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.lines.append({"time": now, "stage": stage, "event": event, **redacted(values)})
+        if stage == "train" and "step" in values:
+            for listener in self.listeners:
+                listener.heard(event, values["step"], {name: v for name, v in values.items() if name != "step"})
         if time.monotonic() - self._flushed >= self.flush_seconds:
             self.flush()
 
     def rewind(self, stage: str, step: int) -> None:
         """Forget what an interrupted attempt did after the step from which this one continues."""
         self.lines = [line for line in self.lines if line["stage"] != stage or line.get("step", step) <= step]
+        if stage == "train":
+            for listener in self.listeners:
+                listener.rewound(step)
 
     def reload(self) -> None:
         """Take up what another process has written since."""
@@ -50,6 +65,7 @@ class NoEvents(Events):
 
     def __init__(self) -> None:
         self.lines = []
+        self.listeners = []
 
     def write(self, stage: str, event: str, **values: Any) -> None: ...
 

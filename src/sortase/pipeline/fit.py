@@ -31,6 +31,7 @@ from .checkpoints import Checkpoints, DamagedError
 from .events import Events
 from .place_model import device_precision, has_gpu
 from .ranks import Ranks
+from .speed import Speed
 from .trainer import Batches, PlanTrainer
 from .zero import zero_settings, zero_stage
 
@@ -183,6 +184,7 @@ def fit(
         sign = 1 if trainer.args.greater_is_better else -1
         stop = StopOnRequest(should_stop, len(trainer.plan), ranks)
         chosen_by = job.settings.metric if selecting else None
+        trainer.add_callback(Speed(trainer.batches, checkpoints))
         trainer.add_callback(Recorder(events, checkpoints, chosen_by, sign, report))
         trainer.add_callback(stop)
         trainer.add_callback(SaveAfterEvaluation(len(trainer.plan)))

@@ -21,6 +21,7 @@ from ..errors import InputError
 from .place import Place
 from .prepare import check_inputs
 from .run_folder import RunFolder
+from .tracking import check_tracking
 
 TOKENIZED = ("input_ids", "length", "n_counts", "cell_id")  # columns that the tokenize stage makes itself
 
@@ -74,6 +75,7 @@ class _Preflight:
         if self.wants(config.fitting):
             from .preflight_model import check_model
 
+            check_tracking(config.tracking, self.folder)
             yield check_model(config, self.device_memory)
             yield self._expected(rows)
         storage.probe(self.folder.url)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..config.compute import ComputeSpec
 from ..config.model import ModelSpec
+from ..config.tracking import TrackingSpec
 from ..config.train import TrainSpec
 from ..model.task import task_of
 from .sides import read_sides
@@ -26,6 +27,8 @@ class TrainRequest:
     seed: int
     batch_size: int
     vocabulary: str | None = None
+    tracking: TrackingSpec = field(default_factory=TrackingSpec)
+    name: str = "run"
 
     def job(self) -> TrainJob:
         """Open the data (a remote dataset once a node) and say what to train on it."""
@@ -42,4 +45,6 @@ class TrainRequest:
             seed=self.seed,
             batch_size=self.batch_size,
             vocabulary=self.vocabulary,
+            tracking=self.tracking,
+            name=self.name,
         )

@@ -74,6 +74,8 @@ class Run:
             seed=config.run.seed,
             batch_size=config.evaluate.batch_size,
             vocabulary=self.labels.vocabulary,
+            tracking=config.tracking,
+            name=config.run.name,
         )
 
     @cached_property

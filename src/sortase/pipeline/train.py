@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
 from ..config.compute import ComputeSpec
 from ..config.model import ModelSpec
+from ..config.tracking import TrackingSpec
 from ..config.train import TrainSpec, check_arguments
 from ..data.checks import check_labels, check_tokens, overlong
 from ..data.sequences import Sequences
@@ -30,6 +31,7 @@ from ..model.load import (
 )
 from ..model.task import Task
 from .run_folder import RunFolder, changes, digest
+from .tracking import tracked
 from .zero import check_deepspeed
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class TrainJob:
     seed: int
     batch_size: int
     vocabulary: str | None = None
+    tracking: TrackingSpec = field(default_factory=TrackingSpec)
+    name: str = "run"
 
 
 def train(
@@ -90,7 +94,9 @@ def train(
     checkpoints = Checkpoints(folder.path("checkpoints"), keep, folder.fence, ranks)
     trained = Trained(model, tokenizer, job.task, job.class_map, limit, pad_id(model.config, tokenizer))
     try:
-        fitted = fit(_fit_job(job, trained, ranks), checkpoints, events, say, should_stop, report, ranks)
+        spec = job.tracking if ranks.is_first else TrackingSpec()
+        with tracked(spec, events, folder, job.name, settings_of(job), say):
+            fitted = fit(_fit_job(job, trained, ranks), checkpoints, events, say, should_stop, report, ranks)
     finally:
         checkpoints.close()
         events.flush()
@@ -100,6 +106,19 @@ def train(
         with without_library_bars():
             save(trained, folder.model, fitted.weights)
     return fitted, trained
+
+
+def settings_of(job: TrainJob) -> dict[str, Any]:
+    """What trackers are told of a training."""
+    return {
+        "task": job.task.kind,
+        "rows": len(job.train),
+        "classes": len(job.class_map),
+        "seed": job.seed,
+        "model": job.model.model_dump(mode="json"),
+        "train": {**job.settings.arguments, **job.settings.model_dump(mode="json", exclude_unset=True)},
+        "compute": job.compute.model_dump(mode="json", exclude_defaults=True),
+    }
 
 
 def claim_checkpoints(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> None:
