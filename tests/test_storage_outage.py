@@ -65,7 +65,7 @@ def upload_of(url: str) -> str:
     return UPLOAD.format(bucket=url.removeprefix("s3://"))
 
 
-@pytest.mark.parametrize("fault", ["500 InternalError", "503 SlowDown", "reset", "cut"])
+@pytest.mark.parametrize("fault", ["500 InternalError", "503 SlowDown", "reset"])
 def test_a_server_that_fails_for_a_while(
     fault: str, faulty: FaultyS3, hasty: None, s3_url: str, undisturbed: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
