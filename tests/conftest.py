@@ -13,6 +13,7 @@ import pytest
 
 # Models of a few kilobytes gain nothing from threads, and threads that wait for each other crawl on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # the same for a Ray that a test starts
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLIENTS: dict[str, dict[str, Any]] = {}  # what s3fs keeps, by address; s3fs itself does not see addresses change

@@ -111,3 +111,51 @@ def test_killed_worker_repeats_its_unit_only(tmp_path: Path) -> None:
     assert [*first, *results] == [item * item for item in range(8)]
     runs = {item: len(list(tmp_path.glob(f"{item}-*"))) for item in range(8)}
     assert runs == {**dict.fromkeys(range(8), 1), 3: 2}
+
+
+def ranked(root: str, name: str, source: str, run: Any) -> dict[str, bytes]:
+    from sortase.config.tokenize import TokenizeSpec
+    from sortase.pipeline.tokenize import tokenize
+
+    out = storage.join(root, name)
+    tokenize(TokenizeSpec(input=source, chunk_cells=5), out, map=run)
+    return content(storage.join(out, "tokenized.dataset"))
+
+
+def test_tokenized_bytes_do_not_depend_on_the_workers(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """57 cells in shards of 20, one of which keeps no cell."""
+    import pickle
+
+    from sortase.errors import InputError
+    from tokenize_data import annotated, matrix
+
+    monkeypatch.setattr("sortase.pipeline.tokenize.SHARD_CELLS", 20)
+    counts = matrix()
+    counts[20:40] = 0
+    url = storage.join(root, "counts.h5ad")
+    annotated(counts).write_h5ad(tmp_path / "counts.h5ad")
+    storage.write_bytes(url, (tmp_path / "counts.h5ad").read_bytes())
+
+    def sent(work: Any, numbers: Any) -> Any:
+        return map(pickle.loads(pickle.dumps(work)), numbers)
+
+    found = {
+        name: ranked(root, name, url, run)
+        for name, run in {"here": None, "sent": sent, "one": ray_map(1), "three": ray_map(3)}.items()
+    }
+    assert sum(name.endswith(".arrow") for name in found["here"]) == 2
+    assert found["sent"] == found["here"]
+    assert found["one"] == found["here"]
+    assert found["three"] == found["here"]
+
+    counts[50, 0] = -1
+    annotated(counts).write_h5ad(tmp_path / "bad.h5ad")
+    words = set()
+    for name, run in {"bad-here": None, "bad-there": ray_map(1)}.items():
+        with pytest.raises(InputError, match="-1") as caught:
+            ranked(root, name, str(tmp_path / "bad.h5ad"), run)
+        words.add(str(caught.value))
+        assert not storage.exists(storage.join(root, name, "tokenized.dataset"))
+    assert len(words) == 1

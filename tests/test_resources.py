@@ -25,6 +25,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # a new cluster writes its token there
         patch.delenv("RAY_ADDRESS", raising=False)
         yield ray.init(
+            address="local",
             num_cpus=2,
             num_gpus=0,
             resources={"slot": 1},

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from ..config.compute import ComputeSpec
 from ..errors import InfrastructureError, MissingExtraError
 
+PATIENCE = "120"  # seconds that Ray waits for its own server to start here; on a busy machine its 30 are not enough
+
 
 @contextmanager
 def connected(compute: ComputeSpec) -> Iterator[None]:
@@ -21,6 +23,8 @@ def connected(compute: ComputeSpec) -> Iterator[None]:
         yield
         return
     address = compute.address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", PATIENCE)
     try:
         with _own_signals():
             ray.init(

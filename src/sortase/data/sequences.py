@@ -57,7 +57,7 @@ class Sequences:
         self._labels: Any = None
         if label_column is not None:
             self._labels = self._read_labels(label_column)
-        self._hidden: np.ndarray | None = None
+        self.hidden: np.ndarray | None = None
 
     @classmethod
     def open(cls, source: str | Dataset, label_column: str | None = None) -> Sequences:
@@ -105,7 +105,7 @@ class Sequences:
         if indices is not None:
             other.rows, other._physical = self.rows[indices], self._physical[indices]
         if hidden_tokens is not None:
-            other._hidden = hidden_tokens
+            other.hidden = hidden_tokens
         return other
 
     def tokens_of(self, index: int) -> np.ndarray:
@@ -117,9 +117,9 @@ class Sequences:
         if isinstance(self._labels, np.ndarray):
             return self._labels[row : row + 1]
         labels = self._labels.row(row)
-        if self._hidden is None:
+        if self.hidden is None:
             return labels
-        return np.where(self._hidden[self._tokens.row(row)], IGNORED, labels)
+        return np.where(self.hidden[self._tokens.row(row)], IGNORED, labels)
 
     @property
     def labelled(self) -> bool:

@@ -104,7 +104,7 @@ class Scorer:
             compute=elsewhere.compute,
             task=trained.task.kind,
             label_column=trained.task.label_column if sequences.labelled else None,
-            hidden=sequences._hidden,
+            hidden=sequences.hidden,
             batch_size=batch_size,
             table=table,
             folder=folder,

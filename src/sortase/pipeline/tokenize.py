@@ -101,6 +101,7 @@ class RankCells:
     dataset: str
     counts: Counts | None
     tick: Callable[[int], None]
+    shard_cells: int
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "counts": None, "tick": _unheard}
@@ -110,11 +111,11 @@ class RankCells:
             self.counts = _OPEN.enter_context(open_counts(self.spec))
         tally = Tally()
         schema = cells_schema(self.counts.schema)
-        batches = rebatched(self._batches(self.counts, number * SHARD_CELLS, tally))
+        batches = rebatched(self._batches(self.counts, number * self.shard_cells, tally))
         return write_shard(self.dataset, number, with_features(schema, features_of(schema)), batches), tally
 
     def _batches(self, counts: Counts, first: int, tally: Tally) -> Iterator[pa.RecordBatch]:
-        for chunk in counts.chunks(self.spec.chunk_cells, start=first, end=first + SHARD_CELLS):
+        for chunk in counts.chunks(self.spec.chunk_cells, start=first, end=first + self.shard_cells):
             cells = expressed(chunk, checked(chunk, counts, self.spec.values), self.genes)
             tally.add(chunk, cells)
             tokens, indptr = self.ranking.tokens(cells)
@@ -152,7 +153,9 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
         undo.callback(_clear, output)
         _clear(output)
         tally = Tally()
-        work = RankCells(spec, plan.genes, ranking, storage.join(output, NAMES["dataset"]), counts, _unheard)
+        work = RankCells(
+            spec, plan.genes, ranking, storage.join(output, NAMES["dataset"]), counts, _unheard, SHARD_CELLS
+        )
         shards = _write(work, counts, tally, map)
         summary = _summary(spec, counts, plan, ranking, tally)
         vocabulary.write(storage.join(output, NAMES["vocabulary"]), tokens)
@@ -259,7 +262,7 @@ def _measure(spec: TokenizeSpec, counts: Counts, genes: GeneColumns) -> np.ndarr
 def _write(work: RankCells, counts: Counts, tally: Tally, map: Map | None) -> list[Shard]:
     """Shards of 50,000 cells of the input; those without a token leave no file."""
     shards: list[Shard] = []
-    numbers = range(-(-counts.cells // SHARD_CELLS))
+    numbers = range(-(-counts.cells // work.shard_cells))
     with Progress(counts.cells, "tokenize", "cells") as progress:
         if map is None:
             work.tick = progress.update
