@@ -15,6 +15,7 @@ from ..pipeline.where import Map
 from .connect import imported
 
 TRIES = 4
+ENDING = 10.0  # seconds
 AHEAD = 4  # parts for each actor that may wait for an earlier one
 
 
@@ -57,6 +58,10 @@ class _Worker:
 
     def do(self, item: Any) -> Any:
         return self.function(item)
+
+    def end(self) -> None:
+        """Lets go of the function, which closes what it opened: a killed process would leave its temporary files."""
+        del self.function
 
 
 class _Pool:
@@ -140,7 +145,12 @@ class _Pool:
         return _words(asked) + labels
 
     def close(self) -> None:
-        for actor in [*self.idle, *(actor for actor, _ in self.running.values())]:
+        """End the actors: those at work at once, idle ones when they have let go of what they opened."""
+        for actor, _ in self.running.values():
+            self.ray.kill(actor)
+        if self.idle:
+            self.ray.wait([actor.end.remote() for actor in self.idle], num_returns=len(self.idle), timeout=ENDING)
+        for actor in self.idle:
             self.ray.kill(actor)
 
 

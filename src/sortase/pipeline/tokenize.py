@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -92,27 +93,34 @@ class Tally:
 class RankCells:
     """The second pass: ranks the cells of one shard and writes it. Any process can do any shard.
 
-    ``counts`` and ``tick``, which hears of cells done, stay where they are; another process opens the counts once.
+    ``schema`` is that of the dataset. ``counts`` and ``tick``, which hears of cells done, stay where they are: another
+    process opens the counts once, and closes them when it lets go of this.
     """
 
     spec: TokenizeSpec
     genes: GeneColumns
     ranking: Ranking
     dataset: str
+    schema: pa.Schema
+    shard_cells: int
     counts: Counts | None
     tick: Callable[[int], None]
-    shard_cells: int
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "counts": None, "tick": _unheard}
+        spec = self.spec.model_copy(update={"input": storage.join(self.spec.input)})  # whatever folder it stands in
+        return {**self.__dict__, "spec": spec, "counts": None, "tick": _unheard}
 
     def __call__(self, number: int) -> tuple[Shard | None, Tally]:
-        if self.counts is None:
-            self.counts = _OPEN.enter_context(open_counts(self.spec))
         tally = Tally()
-        schema = cells_schema(self.counts.schema)
-        batches = rebatched(self._batches(self.counts, number * self.shard_cells, tally))
-        return write_shard(self.dataset, number, with_features(schema, features_of(schema)), batches), tally
+        batches = rebatched(self._batches(self._opened(), number * self.shard_cells, tally))
+        return write_shard(self.dataset, number, self.schema, batches), tally
+
+    def _opened(self) -> Counts:
+        if self.counts is None:
+            stack = ExitStack()
+            self.counts = stack.enter_context(open_counts(self.spec))
+            weakref.finalize(self, stack.close)
+        return self.counts
 
     def _batches(self, counts: Counts, first: int, tally: Tally) -> Iterator[pa.RecordBatch]:
         for chunk in counts.chunks(self.spec.chunk_cells, start=first, end=first + self.shard_cells):
@@ -121,9 +129,6 @@ class RankCells:
             tokens, indptr = self.ranking.tokens(cells)
             yield cells_batch(tokens, indptr, cells.totals, counts.metadata(chunk.start, chunk.stop))
             self.tick(chunk.stop - chunk.start)
-
-
-_OPEN = ExitStack()  # what a process opened for its shards, until it ends
 
 
 def _unheard(cells: int) -> None: ...
@@ -153,15 +158,24 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
         undo.callback(_clear, output)
         _clear(output)
         tally = Tally()
+        schema = cells_schema(counts.schema)
+        features = features_of(schema)
         work = RankCells(
-            spec, plan.genes, ranking, storage.join(output, NAMES["dataset"]), counts, _unheard, SHARD_CELLS
+            spec,
+            plan.genes,
+            ranking,
+            storage.join(output, NAMES["dataset"]),
+            with_features(schema, features),
+            SHARD_CELLS,
+            counts,
+            _unheard,
         )
         shards = _write(work, counts, tally, map)
         summary = _summary(spec, counts, plan, ranking, tally)
         vocabulary.write(storage.join(output, NAMES["vocabulary"]), tokens)
         medians = dict(zip(plan.genes.tokens, plan.medians.tolist(), strict=True))
         storage.write_json(storage.join(output, NAMES["medians"]), medians)
-        publish(storage.join(output, NAMES["dataset"]), shards, features_of(cells_schema(counts.schema)), inputs)
+        publish(work.dataset, shards, features, inputs)
         storage.write_json(storage.join(output, NAMES["mark"]), {**summary, "inputs": inputs})
         undo.pop_all()
     return _result(output, summary)
