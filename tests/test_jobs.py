@@ -80,6 +80,7 @@ def head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     token, aws_secret, mark = (secrets.token_hex(32) for _ in range(3))
     port, dashboard = free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
+    environment.pop("RAY_gcs_server_port_wait_time_s", None)  # it is also how long a wrong address is tried
     environment |= {
         "HOME": str(folder),
         "SORTASE_CACHE": str(folder / "cache"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from .errors import CancelledError, SortaseError
+from .redact import redacted
 
 STAGES = {
     "tokenize": "counts of genes per cell -> ranked tokens",
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(redacted(text), file=sys.stderr, flush=True)
 
 
 def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
@@ -59,7 +60,8 @@ def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
     from .config.load import parse
     from .pipeline.run import run
 
-    text = storage.read_bytes(options.config).decode()
+    with storage.impatiently():
+        text = storage.read_bytes(options.config).decode()
     config = parse(text, options.set, options.config)
     only = None if options.command == "run" else options.command
     searches = config.tune is not None and options.command in ("run", "tune")

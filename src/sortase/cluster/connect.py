@@ -34,7 +34,7 @@ def connected(compute: ComputeSpec) -> Iterator[None]:
                 logging_level=logging.WARNING,
                 log_to_driver=bool(os.environ.get("SORTASE_RAY_LOGS")),
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise InfrastructureError(f"Ray on {address or 'this machine'} cannot be reached: {error}") from error
     try:
         yield

@@ -27,6 +27,7 @@ from ..pipeline.leaderboard import Leaderboard, Status, Trial, name_of, take_mod
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.where import Say, Swept
+from ..redact import redacted
 from .board import open_board
 from .connect import connected, imported
 from .proposals import Proposals, proposals
@@ -317,4 +318,4 @@ def _words(error: Exception) -> str:
     if isinstance(error, SortaseError):
         return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]
+    return str(redacted(f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]))

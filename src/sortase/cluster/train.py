@@ -22,6 +22,7 @@ from ..pipeline.callbacks import Report
 from ..pipeline.events import Events
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
+from ..redact import redacted
 from .board import POLL_SECONDS, open_board
 from .connect import connected, imported
 from .elastic import Size
@@ -183,7 +184,7 @@ def _fit(todo: Work, workers: int, size: Size) -> dict[str, Any]:
             result = trainer.fit()
         except TrainingFailedError as error:
             log = todo.folder.path("logs", f"lost-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt")
-            storage.write_bytes(log, str(error).encode())
+            storage.write_bytes(log, redacted(str(error)).encode())
             raise _understood(error) from error
     return dict(result.return_value)
 
@@ -224,4 +225,4 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]
+    return str(redacted(f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]))
