@@ -170,14 +170,13 @@ def test_workers_leave_no_temporary_files(node: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrong", [-1.0, np.inf, np.nan])
-def test_values_refused_on_a_worker_are_in_the_same_words(node: Path, root: str, tmp_path: Path, wrong: float) -> None:
+def test_a_value_refused_on_a_worker_is_in_the_same_words(node: Path, root: str, tmp_path: Path) -> None:
     values = counts()
-    values[50, 7] = wrong
+    values[50, 7] = -1
     source, given = put(storage.join(root, "cells.h5ad"), values), medians(tmp_path)
     words = set()
-    for name, run in {"here": None, "there": on_ray(2)}.items():
-        with pytest.raises(InputError, match=rf"{wrong:g} for gene '{gene(7)}' of cell 'cell50' \(row 50\)") as refused:
+    for name, run in {"here": None, "there": on_ray(1)}.items():
+        with pytest.raises(InputError, match=rf"-1 for gene '{gene(7)}' of cell 'cell50' \(row 50\)") as refused:
             made(source, storage.join(root, name), run, medians=given)
         words.add(str(refused.value))
         assert not storage.list_files(storage.join(root, name))
