@@ -3,47 +3,144 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import struct
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from makers import run_training, train_job
+from makers import assert_same_weights, run_training, train_job, weights
 from sortase import storage
 from sortase.config.tracking import TrackingSpec
-from sortase.errors import CancelledError, ConfigError, MissingExtraError
+from sortase.errors import CancelledError, ConfigError, FencedError, MissingExtraError
+from sortase.pipeline import tracking
 from sortase.pipeline.events import Events
 from sortase.pipeline.run_folder import RunFolder
-from sortase.pipeline.tracking import MLflow, check_tracking
+from sortase.pipeline.trackers import MLflow, Told
+from sortase.pipeline.tracking import check_tracking, placed, tracked
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-STEPS = 24
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's database
+
+STEPS, EVALUATIONS = 24, [12, 24]
 SETTINGS = {"logging_steps": 2, "save_steps": 6, "eval_strategy": "epoch"}
+Steps = dict[str, list[int]]
 
 
 def job(*names: str, **settings: Any) -> Any:
-    from dataclasses import replace
-
-    spec = TrackingSpec(to=list(names), wandb_mode="offline", project="tests")
+    spec = TrackingSpec(to=list(names), wandb_mode="offline", project="tests")  # type: ignore[arg-type]
     return replace(train_job(**{**SETTINGS, **settings}), tracking=spec, name="tiny")
 
 
-def interrupted(folder: str, asked: Any) -> None:
-    """Stopped at step 9: its checkpoint is that of step 9, so it goes on there."""
+class Crash(Exception):  # noqa: N818
+    pass
+
+
+class Crashing(Events):
+    """Ends the attempt right after a step is told, whether or not there is a checkpoint of it."""
+
+    def __init__(self, url: str, at: int):
+        super().__init__(url)
+        self.at = at
+
+    def crash(self) -> None:
+        raise Crash
+
+    def write(self, stage: str, event: str, **values: Any) -> None:
+        super().write(stage, event, **values)
+        if event == "log" and values["step"] >= self.at:
+            self.crash()
+
+
+class Killing(Crashing):
+    """Kills the process as soon as W&B has heard of the step."""
+
+    def crash(self) -> None:
+        kept = storage.join(self.url.removesuffix("events.jsonl"), "checkpoints", "wandb.json")
+        while storage.read_json(kept)["steps"].get("train/loss") != self.at:
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def attempt(url: str, asked: Any, at: int, events: type[Crashing] = Crashing) -> None:
+    from sortase.pipeline.train import train
+
+    folder = RunFolder(url)
+    folder.begin()
+    train(asked, folder, events(folder.path("events.jsonl"), at), lambda text: None)
+
+
+def stopped(url: str, asked: Any) -> None:
+    """On request at step 9, with a checkpoint."""
     seen = iter([False] * 8 + [True] * 100)
     with pytest.raises(CancelledError):
-        run_training(folder, asked, should_stop=lambda: next(seen))
+        run_training(url, asked, should_stop=lambda: next(seen))
 
 
-def scalars(folder: Path) -> dict[str, list[int]]:
+def crashed(url: str, asked: Any) -> None:
+    """At step 10; the checkpoint is that of step 6."""
+    with pytest.raises(Crash):
+        attempt(url, asked, at=10)
+
+
+def crashed_early(url: str, asked: Any) -> None:
+    """At step 4, before the first checkpoint."""
+    with pytest.raises(Crash):
+        attempt(url, asked, at=4)
+
+
+interruptions = pytest.mark.parametrize("interrupt", [stopped, crashed, crashed_early])
+
+
+def logged() -> list[int]:
+    return list(range(2, STEPS + 1, 2))
+
+
+def of_tensorboard(folder: Path) -> Steps:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     read = EventAccumulator(str(folder))
     read.Reload()
     return {tag: [point.step for point in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+def of_mlflow(uri: str) -> tuple[Any, Steps]:
+    """The only run, and its metrics."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("tests")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+    return run, {name: [point.step for point in history] for name, history in histories.items()}
+
+
+def of_wandb(folder: Path) -> tuple[set[tuple[str, str, str]], Steps]:
+    """Id, project and name of the runs in a folder, and their metrics."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    names, steps = set(), {}  # type: set[tuple[str, str, str]], Steps
+    for path in sorted(folder.rglob("run-*.wandb")):
+        for data in wandb_records(path.read_bytes()):
+            record = Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "run":
+                names.add((record.run.run_id, record.run.project, record.run.display_name))
+            if record.WhichOneof("record_type") == "history":
+                values = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+                for name in values:
+                    steps.setdefault(name, []).append(int(values["_step"]))
+    return names, steps
 
 
 def wandb_records(content: bytes) -> Iterator[bytes]:
@@ -63,87 +160,153 @@ def wandb_records(content: bytes) -> Iterator[bytes]:
             parts = b""
 
 
-def logged() -> list[int]:
-    return list(range(2, STEPS + 1, 2))
-
-
-def test_tensorboard_beside_the_run_wherever_it_lies(root: str, tmp_path: Path) -> None:
-    """Interrupted and continued: no step twice."""
-    url = storage.join(root, "run")
+@interruptions
+def test_tensorboard_shows_no_step_twice(interrupt: Any, tmp_path: Path) -> None:
     asked = job("tensorboard")
-    interrupted(url, asked)
-    run_training(url, asked)
-    local = tmp_path / "read"
-    storage.download(storage.join(url, "tracking", "tensorboard"), local)
-    found = scalars(local)
+    interrupt(str(tmp_path), asked)
+    run_training(tmp_path, asked)
+    found = of_tensorboard(tmp_path / "tracking" / "tensorboard")
     assert found["train/loss"] == logged()
     assert found["train/step_seconds"] == logged()
-    assert found["eval/macro_f1"] == [12, 24]
-    assert {"train/learning_rate", "train/tokens_per_second", "train/padding_share"} <= found.keys()
+    assert found["eval/macro_f1"] == EVALUATIONS
+    assert {"train/learning_rate", "train/grad_norm", "train/tokens_per_second", "train/padding_share"} <= found.keys()
 
 
-def test_mlflow_goes_on_in_the_same_run(tmp_path: Path) -> None:
-    from mlflow import MlflowClient
-
+@interruptions
+def test_mlflow_goes_on_in_the_same_run(interrupt: Any, tmp_path: Path) -> None:
     asked = job("mlflow")
-    interrupted(str(tmp_path), asked)
+    interrupt(str(tmp_path), asked)
     run_training(tmp_path, asked)
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    run, found = of_mlflow(f"sqlite:///{tmp_path}/mlflow.db")
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "tiny"
     assert run.data.params["train.learning_rate"] == "0.001"
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == logged()
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "eval/macro_f1")] == [12, 24]
+    assert found["train/loss"] == logged()
+    assert found["eval/macro_f1"] == EVALUATIONS
 
 
-def test_mlflow_is_not_told_twice_what_a_killed_attempt_had_told(tmp_path: Path) -> None:
+@interruptions
+def test_wandb_goes_on_in_the_same_run(interrupt: Any, tmp_path: Path) -> None:
+    asked = job("wandb")
+    interrupt(str(tmp_path), asked)
+    run_training(tmp_path, asked)
+    names, found = of_wandb(tmp_path / "tracking" / "wandb")
+    assert names == {(storage.read_json(str(tmp_path / "checkpoints" / "wandb.json"))["id"], "tests", "tiny")}
+    assert len(list((tmp_path / "tracking" / "wandb").glob("offline-run-*"))) == 2
+    assert found["train/loss"] == logged()
+    assert found["eval/macro_f1"] == EVALUATIONS
+
+
+def test_files_of_trackers_come_to_a_run_folder_on_s3(s3_url: str, tmp_path: Path) -> None:
+    url = storage.join(s3_url, "run")
+    asked = job("tensorboard", "wandb")
+    crashed(url, asked)
+    run_training(url, asked)
+    storage.download(storage.join(url, "tracking"), tmp_path / "read")
+    assert of_tensorboard(tmp_path / "read" / "tensorboard")["train/loss"] == logged()
+    names, found = of_wandb(tmp_path / "read" / "wandb")
+    assert len(names) == 1
+    assert found["train/loss"] == logged()
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_in_the_same_places(tmp_path: Path) -> None:
+    names = ("tensorboard", "mlflow", "wandb")
+    code = f"import test_tracking as t; t.attempt({str(tmp_path)!r}, t.job(*{names}), 10, t.Killing)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    run_training(tmp_path, job(*names))
+    assert of_tensorboard(tmp_path / "tracking" / "tensorboard")["train/loss"] == logged()
+    assert of_mlflow(f"sqlite:///{tmp_path}/mlflow.db")[1]["train/loss"] == logged()
+    assert of_wandb(tmp_path / "tracking" / "wandb")[1]["train/loss"] == logged()
+
+
+def test_trackers_change_nothing_of_a_training(tmp_path: Path) -> None:
+    run_training(tmp_path / "without", job())
+    run_training(tmp_path / "with", job("tensorboard", "mlflow", "wandb"))
+    assert_same_weights(weights(tmp_path / "without"), weights(tmp_path / "with"))
+    assert not (tmp_path / "without" / "tracking").exists()
+
+
+def test_trials_beginning_together_share_one_experiment(tmp_path: Path) -> None:
+    """With classes and settings called as no service allows."""
+    sweep = RunFolder(str(tmp_path))
+    uri = placed(TrackingSpec(to=["mlflow"]), sweep).mlflow_uri
+    assert uri == f"sqlite:///{tmp_path}/mlflow.db"
+
+    def trial(number: int) -> str:
+        folder = RunFolder(sweep.path("tune", f"trial-{number}"))
+        spec = TrackingSpec(to=["mlflow"], mlflow_uri=uri, project="tests")
+        said: list[str] = []
+        events = Events(folder.path("events.jsonl"))
+        with tracked(spec, events, folder, f"run/trial-{number}", {"weights": {"CD4+ & CD8+": 2}}, said.append):
+            events.rewind("train", -1)
+            events.write("train", "evaluate", step=1, **{"eval_f1 of CD4+": 0.5})
+        assert not said
+        return str(folder.read("checkpoints/mlflow.json")["run_id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        identities = set(pool.map(trial, range(4)))
     from mlflow import MlflowClient
 
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("tests")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_id for run in runs} == identities
+    assert {run.info.run_name for run in runs} == {f"run/trial-{number}" for number in range(4)}
+    assert {run.data.tags["sortase.sweep"] for run in runs} == {"run"}
+    assert runs[0].data.params == {"weights.CD4_ _ CD8_": "2"}
+    assert runs[0].data.metrics == {"eval/f1 of CD4_": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        pytest.param(None, "FINISHED", id="finished"),
+        pytest.param(CancelledError("stopped"), "KILLED", id="stopped"),
+        pytest.param(ValueError("wrong"), "FAILED", id="failed"),
+        pytest.param(FencedError("a later attempt goes on"), "RUNNING", id="fenced"),
+    ],
+)
+def test_how_a_run_ends(error: Exception | None, status: str, tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path))
-    spec = TrackingSpec(to=["mlflow"], mlflow_uri=f"sqlite:///{tmp_path}/m.db")
-    for begun in (0, 2):  # the second attempt goes on from a checkpoint older than what was told
-        tracker = MLflow(spec, folder, "run", {})
-        tracker.begin(begun)
-        for step in range(begun + 1, 6):
-            tracker.log(step, {"train/loss": float(step)})
-    tracker.end("failed")
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/m.db")
-    history = client.get_metric_history(folder.read("tracking/mlflow.json")["run_id"], "train/loss")
-    assert [point.step for point in history] == [1, 2, 3, 4, 5]
-    assert client.get_run(folder.read("tracking/mlflow.json")["run_id"]).info.status == "FAILED"
+    events = Events(folder.path("events.jsonl"))
+    with (
+        nullcontext() if error is None else pytest.raises(type(error), match=str(error)),
+        tracked(job("mlflow").tracking, events, folder, "tiny", {}, lambda text: None),
+    ):
+        events.rewind("train", -1)
+        if error is not None:
+            raise error
+    assert not events.listeners
+    assert of_mlflow(f"sqlite:///{tmp_path}/mlflow.db")[0].info.status == status
 
 
-def test_wandb_offline_keeps_its_run_with_ours(root: str, tmp_path: Path) -> None:
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    url = storage.join(root, "run")
-    asked = job("wandb")
-    interrupted(url, asked)
-    run_training(url, asked)
-    local = tmp_path / "read"
-    storage.download(storage.join(url, "tracking", "wandb"), local)
-    files = sorted(local.rglob("run-*.wandb"))
-    names, steps = set(), []
-    for path in files:
-        for data in wandb_records(path.read_bytes()):
-            record = Record()
-            record.ParseFromString(data)
-            if record.WhichOneof("record_type") == "run":
-                names.add((record.run.run_id, record.run.project, record.run.display_name))
-            if record.WhichOneof("record_type") == "history":
-                values = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-                steps += [int(values["_step"])] if "train/loss" in values else []
-    assert len(files) == 2
-    assert names == {(storage.read_json(storage.join(url, "tracking", "wandb.json"))["id"], "tests", "tiny")}
-    assert sorted(steps) == logged()
+def test_a_run_that_mlflow_has_lost_is_made_again(tmp_path: Path) -> None:
+    told = Told(
+        name="tiny",
+        project="tests",
+        settings={},
+        folder=RunFolder(str(tmp_path)),
+        local=tmp_path,
+        mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
+    )
+    first, second = MLflow(told), MLflow(told)
+    first.begin(0)
+    first.client.delete_run(first.run_id)
+    second.begin(6)
+    second.log(7, {"train/loss": 1.0})
+    run, found = of_mlflow(told.mlflow_uri)
+    assert run.info.run_id == second.run_id != first.run_id
+    assert found == {"train/loss": [7]}
 
 
 def test_a_tracker_that_fails_is_left_out_and_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sortase.pipeline.train import train
 
     def broken(self: MLflow, step: int, values: Any) -> None:
-        raise ConnectionError("no route to the server")
+        raise ConnectionError("no route to https://me:hidden-word@host")
 
     monkeypatch.setattr(MLflow, "log", broken)
     said: list[str] = []
@@ -151,19 +314,76 @@ def test_a_tracker_that_fails_is_left_out_and_said_once(tmp_path: Path, monkeypa
     folder.begin()
     train(job("mlflow", "tensorboard"), folder, Events(folder.path("events.jsonl")), said.append)
     assert sum("mlflow fails and is left out" in line and "no route" in line for line in said) == 1
-    assert scalars(tmp_path / "tracking" / "tensorboard")["train/loss"] == logged()
+    assert not any("hidden-word" in line for line in said)
+    assert of_tensorboard(tmp_path / "tracking" / "tensorboard")["train/loss"] == logged()
+
+
+def test_a_tracker_that_hangs_does_not_hold_up_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sortase.pipeline.train import train
+
+    answered = threading.Event()
+    monkeypatch.setattr(MLflow, "begin", lambda self, step: answered.wait())
+    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    said: list[str] = []
+    folder = RunFolder(str(tmp_path))
+    folder.begin()
+    try:
+        fitted, _ = train(job("mlflow"), folder, Events(folder.path("events.jsonl")), said.append)
+    finally:
+        answered.set()
+    assert fitted.summary["steps"] == STEPS
+    assert sum("mlflow does not answer" in line for line in said) == 1
 
 
 def test_what_cannot_track_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(ConfigError, match="mlflow_uri"):
-        check_tracking(TrackingSpec(to=["mlflow"]), RunFolder("s3://bucket/run"))
-    with pytest.raises(ValidationError, match="credential"):
-        TrackingSpec(to=["mlflow"], mlflow_uri="https://me:hidden-word@host")
-    with pytest.raises(ValidationError, match="tensorboard"):
-        TrackingSpec(to=["tensorbord"])  # type: ignore[list-item]
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else real(name))
     with pytest.raises(MissingExtraError, match=r"sortase\[wandb\]"):
         run_training(tmp_path, job("wandb"))
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_mlflow_needs_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = RunFolder("s3://bucket/run")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError, match="mlflow_uri"):
+        check_tracking(TrackingSpec(to=["mlflow"]), far)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///tmp/mlruns")
+    with pytest.raises(ConfigError, match=r"MLFLOW_TRACKING_URI .* folders"):
+        check_tracking(TrackingSpec(to=["mlflow"]), far)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hidden-word@host")
+    check_tracking(TrackingSpec(to=["mlflow"]), far)
+    assert placed(TrackingSpec(to=["mlflow"]), far).mlflow_uri is None
+
+
+def test_wandb_online_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, folder, keys = TrackingSpec(to=["wandb"]), RunFolder(str(tmp_path)), tmp_path / "netrc"
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(keys))
+    with pytest.raises(ConfigError, match=r"WANDB_API_KEY.*offline"):
+        check_tracking(spec, folder)
+    check_tracking(spec, folder, here=False)  # the workers' environment is another one
+    keys.write_text("machine api.wandb.ai login user password of-a-test")
+    keys.chmod(0o600)
+    check_tracking(spec, folder)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    with pytest.raises(ConfigError, match="WANDB_API_KEY"):
+        check_tracking(spec, folder)
+    monkeypatch.setenv("WANDB_API_KEY", "of-a-test")
+    check_tracking(spec, folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        pytest.param({"mlflow_uri": "https://me:hidden-word@host"}, "credential", id="credential"),
+        pytest.param({"mlflow_uri": "mlruns"}, "folders", id="folder"),
+        pytest.param({"mlflow_uri": "file:///tmp/mlruns"}, "folders", id="file store"),
+        pytest.param({"to": ["tensorbord"]}, "tensorboard", id="unknown"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words) as raised:
+        TrackingSpec(**settings)
+    assert "hidden-word" not in str(raised.value)

@@ -75,7 +75,7 @@ class _Preflight:
         if self.wants(config.fitting):
             from .preflight_model import check_model
 
-            check_tracking(config.tracking, self.folder)
+            check_tracking(config.tracking, self.folder, here=not config.compute.max_workers)
             yield check_model(config, self.device_memory)
             yield self._expected(rows)
         storage.probe(self.folder.url)

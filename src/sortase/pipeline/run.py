@@ -61,6 +61,7 @@ class Run:
         """The training of the prepared data, by where it lies."""
         from ..data import classmap
         from .request import TrainRequest
+        from .tracking import placed
 
         config = self.config
         return TrainRequest(
@@ -74,7 +75,7 @@ class Run:
             seed=config.run.seed,
             batch_size=config.evaluate.batch_size,
             vocabulary=self.labels.vocabulary,
-            tracking=config.tracking,
+            tracking=placed(config.tracking, self.folder),
             name=config.run.name,
         )
 

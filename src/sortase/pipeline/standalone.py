@@ -222,6 +222,7 @@ def _request(begun: Begun) -> TrainRequest:
         seed=asked.seed,
         batch_size=asked.evaluation.batch_size,
         vocabulary=asked.vocabulary,
+        name=begun.folder.url.rstrip("/").rpartition("/")[2],
     )
 
 
