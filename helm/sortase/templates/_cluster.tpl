@@ -1,0 +1,42 @@
+{{- /* The spec of a RayCluster: a head that does no workers' work, and the groups that are enabled. */ -}}
+{{- define "sortase.cluster" -}}
+{{- $root := . -}}
+rayVersion: {{ .Values.rayVersion | quote }}
+{{- if eq .Values.auth.mode "token" }}
+authOptions:
+  mode: token
+  {{- with .Values.auth.secretName }}
+  secretName: {{ . }}
+  {{- end }}
+{{- end }}
+enableInTreeAutoscaling: {{ .Values.autoscaling.enabled }}
+{{- if .Values.autoscaling.enabled }}
+autoscalerOptions:
+  version: v2
+  idleTimeoutSeconds: {{ .Values.autoscaling.idleTimeoutSeconds }}
+  securityContext: {{ toYaml .Values.securityContext | nindent 4 }}
+  resources: {{ toYaml .Values.autoscaling.resources | nindent 4 }}
+{{- end }}
+headGroupSpec:
+  rayStartParams:
+    num-cpus: "0"
+    num-gpus: "0"
+    dashboard-host: 0.0.0.0
+  template: {{ include "sortase.pod" (dict "root" $root "group" .Values.head "name" "head" "container" "ray-head") | nindent 4 }}
+workerGroupSpecs:
+  {{- range $name, $group := .Values.groups }}
+  {{- if $group.enabled }}
+  - groupName: {{ $name }}
+    replicas: {{ $group.replicas }}
+    minReplicas: {{ ternary $group.minReplicas $group.replicas $root.Values.autoscaling.enabled }}
+    maxReplicas: {{ ternary $group.maxReplicas $group.replicas $root.Values.autoscaling.enabled }}
+    rayStartParams:
+      {{- if $group.cpus }}
+      num-cpus: {{ $group.cpus | quote }}
+      {{- end }}
+      num-gpus: {{ $group.gpus | default 0 | quote }}
+      labels: {{ printf "group=%s" $name | quote }}
+    template: {{ include "sortase.pod" (dict "root" $root "group" $group "name" $name "container" "ray-worker") | nindent 6 }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
