@@ -19,10 +19,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One node: two CPUs, one slot, a label."""
+def cluster() -> Iterator[Any]:
+    """One node: two CPUs, one slot, a label.
+
+    HOME stays: a process that has read its token does not write it to another one, and the servers would not start.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # a new cluster writes its token there
         patch.delenv("RAY_ADDRESS", raising=False)
         yield ray.init(
             address="local",
