@@ -25,6 +25,7 @@ def connected(compute: ComputeSpec) -> Iterator[None]:
     address = compute.address or os.environ.get("RAY_ADDRESS")
     if not address:
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", PATIENCE)
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as a run in this process has; Ray's own is 15
     try:
         with _own_signals():
             ray.init(
