@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -62,13 +63,16 @@ class Crashing(Events):
 
 
 class Killing(Crashing):
-    """Kills the process as soon as W&B has heard of the step."""
+    """Kills the process as soon as MLflow has a run and W&B has heard of the step."""
 
     def crash(self) -> None:
-        kept = storage.join(self.url.removesuffix("events.jsonl"), "checkpoints", "wandb.json")
-        while storage.read_json(kept)["steps"].get("train/loss") != self.at:
-            pass
+        folder = RunFolder(self.url.removesuffix("/events.jsonl"))
+        while self.heard(folder) != self.at or folder.read("checkpoints/mlflow.json") is None:
+            time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def heard(self, folder: RunFolder) -> Any:
+        return (folder.read("checkpoints/wandb.json") or {"steps": {}})["steps"].get("train/loss")
 
 
 def attempt(url: str, asked: Any, at: int, events: type[Crashing] = Crashing) -> None:
@@ -213,7 +217,10 @@ def test_files_of_trackers_come_to_a_run_folder_on_s3(s3_url: str, tmp_path: Pat
 def test_a_killed_process_goes_on_in_the_same_places(tmp_path: Path) -> None:
     names = ("tensorboard", "mlflow", "wandb")
     code = f"import test_tracking as t; t.attempt({str(tmp_path)!r}, t.job(*{names}), 10, t.Killing)"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True)
+    alone = {
+        name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"
+    }  # not with W&B's process here
+    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, env=alone, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     run_training(tmp_path, job(*names))
     assert of_tensorboard(tmp_path / "tracking" / "tensorboard")["train/loss"] == logged()
@@ -274,13 +281,20 @@ def test_how_a_run_ends(error: Exception | None, status: str, tmp_path: Path) ->
     events = Events(folder.path("events.jsonl"))
     with (
         nullcontext() if error is None else pytest.raises(type(error), match=str(error)),
-        tracked(job("mlflow").tracking, events, folder, "tiny", {}, lambda text: None),
+        tracked(job("mlflow").tracking, events, folder, "tiny", {"seed": 7}, lambda text: None),
     ):
         events.rewind("train", -1)
         if error is not None:
             raise error
     assert not events.listeners
     assert of_mlflow(f"sqlite:///{tmp_path}/mlflow.db")[0].info.status == status
+
+
+def test_a_tracker_added_later_hears_of_all_steps(tmp_path: Path) -> None:
+    crashed(str(tmp_path), job())
+    run_training(tmp_path, job("mlflow"))
+    found = of_mlflow(f"sqlite:///{tmp_path}/mlflow.db")[1]
+    assert found["train/loss"] == logged()
 
 
 def test_a_run_that_mlflow_has_lost_is_made_again(tmp_path: Path) -> None:
@@ -293,10 +307,10 @@ def test_a_run_that_mlflow_has_lost_is_made_again(tmp_path: Path) -> None:
         mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
     )
     first, second = MLflow(told), MLflow(told)
-    first.begin(0)
+    first.begin()
     first.client.delete_run(first.run_id)
-    second.begin(6)
-    second.log(7, {"train/loss": 1.0})
+    second.begin()
+    second.log(7, {"train/loss": 1.0}, 1.0)
     run, found = of_mlflow(told.mlflow_uri)
     assert run.info.run_id == second.run_id != first.run_id
     assert found == {"train/loss": [7]}
@@ -305,7 +319,7 @@ def test_a_run_that_mlflow_has_lost_is_made_again(tmp_path: Path) -> None:
 def test_a_tracker_that_fails_is_left_out_and_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sortase.pipeline.train import train
 
-    def broken(self: MLflow, step: int, values: Any) -> None:
+    def broken(self: MLflow, step: int, values: Any, when: float) -> None:
         raise ConnectionError("no route to https://me:hidden-word@host")
 
     monkeypatch.setattr(MLflow, "log", broken)
@@ -322,7 +336,7 @@ def test_a_tracker_that_hangs_does_not_hold_up_a_training(tmp_path: Path, monkey
     from sortase.pipeline.train import train
 
     answered = threading.Event()
-    monkeypatch.setattr(MLflow, "begin", lambda self, step: answered.wait())
+    monkeypatch.setattr(MLflow, "begin", lambda self: answered.wait())
     monkeypatch.setattr(tracking, "PATIENCE", 0.1)
     said: list[str] = []
     folder = RunFolder(str(tmp_path))

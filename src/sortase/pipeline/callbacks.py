@@ -61,6 +61,7 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.events.write("train", "checkpoint", step=state.global_step, epoch=state.epoch)
+        self.events.flush()  # whoever continues from this checkpoint finds all that came before it
         now = [entry for entry in state.log_history if entry["step"] == state.global_step]
         values = best_first(now, self.metric, self.sign) if self.metric else []
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -7,7 +7,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,12 @@ def fit(
             say(f"train: continuing from the checkpoint of step {resumed[0].step}")
         started = time.monotonic()
         torch.manual_seed(job.seed)
-        trainer.train(resume_from_checkpoint=str(resumed[1]) if resumed else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(resumed[1]) if resumed else None)
+        except BaseException:
+            with suppress(Exception):  # why training ended matters more
+                checkpoints.wait()  # its files lie in the folder that is removed now
+            raise
         seconds = time.monotonic() - started
         checkpoints.wait()
         events.flush()

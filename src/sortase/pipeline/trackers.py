@@ -6,7 +6,6 @@ The names of their runs lie beside the checkpoints, and are discarded together w
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,13 +40,13 @@ class Told:
 
 
 class Tracker(Protocol):
-    """``begin`` gets the step that a training continues from (0: it begins); ``keep`` makes all so far durable;
-    ``end`` gets finished, stopped, failed, or fenced: then a later attempt is at work, and nothing may be published.
-    """
+    """Each attempt tells all steps from the first. ``when`` is in seconds since 1970; ``keep`` makes all so far
+    durable; ``end`` gets finished, stopped, failed, or fenced: then a later attempt is at work, and nothing may be
+    published."""
 
-    def begin(self, step: int) -> None: ...
+    def begin(self) -> None: ...
 
-    def log(self, step: int, values: Values) -> None: ...
+    def log(self, step: int, values: Values, when: float) -> None: ...
 
     def keep(self) -> None: ...
 
@@ -55,27 +54,24 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in ``tracking/tensorboard`` of the run folder, one for each attempt. What a killed attempt told
-    after the checkpoint that the next one continues from is purged by the readers."""
+    """Event files in ``tracking/tensorboard`` of the run folder, one for each attempt. Readers purge what the earlier
+    ones told."""
 
     def __init__(self, told: Told):
         self.settings = told.settings
         self.files = _Files(told, "tensorboard")
         self.writer: Any = None
 
-    def begin(self, step: int) -> None:
+    def begin(self) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        if not step:
-            storage.remove(self.files.url)
-        self.writer = SummaryWriter(str(self.files.local), purge_step=step + 1 if step else None)
-        if not step:
-            rows = "\n".join(f"| {name} | {value[:LONGEST_VALUE]} |" for name, value in self.settings.items())
-            self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)
+        self.writer = SummaryWriter(str(self.files.local), purge_step=0)
+        rows = "\n".join(f"| {name} | {value[:LONGEST_VALUE]} |" for name, value in self.settings.items())
+        self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)
 
-    def log(self, step: int, values: Values) -> None:
+    def log(self, step: int, values: Values, when: float) -> None:
         for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+            self.writer.add_scalar(name, value, step, when)
 
     def keep(self) -> None:
         self.writer.flush()
@@ -96,7 +92,7 @@ class MLflow:
         self.known: dict[str, int] = {}
         self.client: Any = None
 
-    def begin(self, step: int) -> None:
+    def begin(self) -> None:
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri=self.told.mlflow_uri)
@@ -150,11 +146,10 @@ class MLflow:
                 found = self.client.get_experiment_by_name(self.told.project)
         return str(found.experiment_id)
 
-    def log(self, step: int, values: Values) -> None:
+    def log(self, step: int, values: Values, when: float) -> None:
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        new = [Metric(name, v, now, step) for name, v in values.items() if step > self.known.get(name, 0)]
+        new = [Metric(name, v, int(when * 1000), step) for name, v in values.items() if step > self.known.get(name, 0)]
         if new:
             self.client.log_batch(self.run_id, metrics=new)
 
@@ -181,7 +176,7 @@ class WandB:
         self.id = ""
         self.run: Any = None
 
-    def begin(self, step: int) -> None:
+    def begin(self) -> None:
         import wandb
 
         kept = self.told.folder.read("checkpoints/wandb.json")
@@ -205,7 +200,7 @@ class WandB:
             settings=wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True),
         )
 
-    def log(self, step: int, values: Values) -> None:
+    def log(self, step: int, values: Values, when: float) -> None:
         new = {name: value for name, value in values.items() if step > self.known.get(name, 0)}
         if new:
             self.run.log(new, step=step)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,9 +70,10 @@ def tracked(
     status = "failed"
     with ExitStack() as undo:
         url = folder.path("tracking")
-        local = storage.local_path(url)
         if storage.is_remote(url):
             local = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="sortase-tracking-")))
+        else:
+            local = storage.local_path(url)
         told = Told(
             name=name,
             project=spec.project,
@@ -81,7 +83,7 @@ def tracked(
             mlflow_uri=_mlflow_uri(spec, folder) if "mlflow" in spec.to else "",
             wandb_mode=spec.wandb_mode,
         )
-        listener = _Listener([_Feed(kind, TRACKERS[kind](told), say) for kind in spec.to])
+        listener = _Listener(events, [_Feed(kind, TRACKERS[kind](told), say) for kind in spec.to])
         undo.callback(lambda: listener.end(status))
         events.listeners.append(listener)
         undo.callback(events.listeners.remove, listener)
@@ -127,19 +129,28 @@ class _Feed:
 
 
 class _Listener:
-    def __init__(self, feeds: list[_Feed]):
-        self.feeds = feeds
+    def __init__(self, events: Events, feeds: list[_Feed]):
+        self.events, self.feeds = events, feeds
 
     def rewound(self, step: int) -> None:
-        self._tell("begin", max(0, step))
+        """All that the timeline still holds is told again: a killed attempt may have told less, or more."""
+        self._tell("begin")
+        for line in self.events.lines:
+            if line["stage"] == "train" and line["event"] != "checkpoint" and "step" in line:
+                self._log(line["step"], line, datetime.fromisoformat(line["time"]).timestamp())
 
     def heard(self, event: str, step: int, values: dict[str, Any]) -> None:
         if event == "checkpoint":
             self._tell("keep")
-            return
-        numbers = {_grouped(name): float(value) for name, value in values.items() if _is_number(value)}
+        else:
+            self._log(step, values, time.time())
+
+    def _log(self, step: int, values: dict[str, Any], when: float) -> None:
+        numbers = {
+            _grouped(name): float(value) for name, value in values.items() if _is_number(value) and name != "step"
+        }
         if numbers:
-            self._tell("log", step, numbers)
+            self._tell("log", step, numbers, when)
 
     def end(self, status: str) -> None:
         self._tell("end", status)

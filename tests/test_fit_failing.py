@@ -1,0 +1,31 @@
+"""A training that fails while a checkpoint is under way."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from makers import run_training, train_job
+from sortase import storage
+from sortase.errors import WorkFailedError
+
+
+def test_the_error_is_told_and_the_checkpoint_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(local: Path, url: str) -> None:
+        time.sleep(0.1)
+        upload(local, url)
+
+    def report(step: int, metrics: Any) -> None:
+        raise WorkFailedError("of a test")
+
+    upload = storage.upload
+    monkeypatch.setattr(storage, "upload", slow)
+    job = train_job(save_steps=11, eval_strategy="epoch")  # an epoch has 12 steps
+    with pytest.raises(WorkFailedError, match="of a test"):
+        run_training(tmp_path, job, report=report)
+    monkeypatch.undo()
+    fitted, _ = run_training(tmp_path, job)
+    assert fitted.summary["resumed_from"] == 11
