@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from makers import assert_same_weights, run_training, train_job, weights
+from makers import architecture, assert_same_weights, dataset, run_training, train_job, weights
 from sortase import storage
+from sortase.cli import main
 from sortase.config.tracking import TrackingSpec
 from sortase.errors import CancelledError, ConfigError, FencedError, MissingExtraError
 from sortase.pipeline import tracking
@@ -63,16 +64,14 @@ class Crashing(Events):
 
 
 class Killing(Crashing):
-    """Kills the process as soon as MLflow has a run and W&B has heard of the step."""
+    """Kills the process once MLflow and W&B have begun."""
 
     def crash(self) -> None:
         folder = RunFolder(self.url.removesuffix("/events.jsonl"))
-        while self.heard(folder) != self.at or folder.read("checkpoints/mlflow.json") is None:
+        while any(folder.read(f"checkpoints/{name}.json") is None for name in ("mlflow", "wandb")):
             time.sleep(0.05)
+        time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
-
-    def heard(self, folder: RunFolder) -> Any:
-        return (folder.read("checkpoints/wandb.json") or {"steps": {}})["steps"].get("train/loss")
 
 
 def attempt(url: str, asked: Any, at: int, events: type[Crashing] = Crashing) -> None:
@@ -196,7 +195,7 @@ def test_wandb_goes_on_in_the_same_run(interrupt: Any, tmp_path: Path) -> None:
     run_training(tmp_path, asked)
     names, found = of_wandb(tmp_path / "tracking" / "wandb")
     assert names == {(storage.read_json(str(tmp_path / "checkpoints" / "wandb.json"))["id"], "tests", "tiny")}
-    assert len(list((tmp_path / "tracking" / "wandb").glob("offline-run-*"))) == 2
+    assert len(list((tmp_path / "tracking" / "wandb").glob("offline-run-*"))) == 1
     assert found["train/loss"] == logged()
     assert found["eval/macro_f1"] == EVALUATIONS
 
@@ -355,6 +354,34 @@ def test_what_cannot_track_is_refused_before_training(tmp_path: Path, monkeypatc
     with pytest.raises(MissingExtraError, match=r"sortase\[wandb\]"):
         run_training(tmp_path, job("wandb"))
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_run_yaml_names_the_trackers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The words reach the trackers, and what cannot work is said before anything is made."""
+    import yaml
+
+    dataset("sequence").rename_column("label", "kind").save_to_disk(str(tmp_path / "rows.dataset"))
+    settings = {
+        "run": {"name": "small", "output": str(tmp_path / "runs")},
+        "data": {"dataset": str(tmp_path / "rows.dataset")},
+        "labels": {"task": "sequence", "column": "kind"},
+        "model": {"config": architecture()},
+        "train": {"num_train_epochs": 1, "logging_steps": 1},
+        "tracking": {"to": ["mlflow"], "project": "tests", "mlflow_uri": "mlruns"},
+        "compute": {"device": "cpu"},
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    assert main(["run", "-c", str(path)]) == 2
+    assert "mlflow_uri" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    settings["tracking"].pop("mlflow_uri")
+    path.write_text(yaml.safe_dump(settings))
+    for stage in ("prepare", "train"):
+        assert main([stage, "-c", str(path)]) == 0, capsys.readouterr().err
+    run, found = of_mlflow(f"sqlite:///{tmp_path}/runs/small/mlflow.db")
+    assert run.info.run_name == "small"
+    assert len(found["train/loss"]) > 1
 
 
 def test_mlflow_needs_a_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,59 +162,45 @@ class MLflow:
 
 
 class WandB:
-    """A run of W&B. An offline one lies in ``tracking/wandb`` of the run folder, in a folder for each attempt.
-
-    Offline nobody can be asked what is known already, so that it is written down: beside the files, as often as they.
-    """
+    """A run of W&B. An offline one lies in ``tracking/wandb`` of the run folder; each attempt writes it anew, because
+    W&B loses the last seconds of one that is killed, and shows what two files hold twice."""
 
     def __init__(self, told: Told):
         self.told = told
         self.files = _Files(told, "wandb")
         self.offline = told.wandb_mode == "offline"
-        self.known: dict[str, int] = {}
-        self.steps: dict[str, int] = {}
-        self.id = ""
+        self.known = 0
         self.run: Any = None
 
     def begin(self) -> None:
         import wandb
 
-        kept = self.told.folder.read("checkpoints/wandb.json")
-        if kept is None:
-            self.id = uuid.uuid4().hex[:16]
-            self._note()
-        else:
-            self.id, self.known = kept["id"], kept["steps"]
-            self.steps = dict(self.known)
+        kept = self.told.folder.read("checkpoints/wandb.json") or {"id": uuid.uuid4().hex[:16]}
+        storage.write_json(self.told.folder.path("checkpoints", "wandb.json"), kept)
+        if self.offline:
+            storage.remove(self.files.url)
         self.told.local.mkdir(parents=True, exist_ok=True)
         self.run = wandb.init(
             project=self.told.project,
             name=self.told.name,
             group=self.told.group,
-            id=self.id,
+            id=kept["id"],
             resume=None if self.offline else "allow",
             mode="offline" if self.offline else "online",
             dir=str(self.told.local),
-            config={name: value[:LONGEST_VALUE] for name, value in self.told.settings.items()} if not kept else None,
+            config={name: value[:LONGEST_VALUE] for name, value in self.told.settings.items()},
             reinit="create_new",
             settings=wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True),
         )
+        self.known = self.run.step  # online the next one after those that the service has
 
     def log(self, step: int, values: Values, when: float) -> None:
-        new = {name: value for name, value in values.items() if step > self.known.get(name, 0)}
-        if new:
-            self.run.log(new, step=step)
-            self.steps |= dict.fromkeys(new, step)
-        if new and not self.files.elsewhere:
-            self._note()
-
-    def _note(self) -> None:
-        storage.write_json(self.told.folder.path("checkpoints", "wandb.json"), {"id": self.id, "steps": self.steps})
+        if step >= self.known:
+            self.run.log(values, step=step)
 
     def keep(self) -> None:
         if self.offline:
             self.files.publish()
-        self._note()
 
     def end(self, status: str) -> None:
         self.run.finish(exit_code=0 if status == "finished" else 1)
