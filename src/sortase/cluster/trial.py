@@ -96,8 +96,8 @@ class Replay:
     def end(self) -> None: ...
 
 
-class _Pruned(Exception):  # noqa: N818 - not an error: asha has ended the trial
-    pass
+class _Pruned(CancelledError):
+    """Not an error: asha has ended the trial."""
 
 
 class Attempt:
