@@ -96,7 +96,7 @@ class Replay:
     def end(self) -> None: ...
 
 
-class _Pruned(CancelledError):
+class _Pruned(CancelledError):  # noqa: N818
     """Not an error: asha has ended the trial."""
 
 
