@@ -58,16 +58,18 @@ def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
     from . import storage
     from .cluster.place import placed
     from .config.load import parse
+    from .pipeline.attempts import attempted_from
     from .pipeline.run import run
 
     with storage.impatiently():
         text = storage.read_bytes(options.config).decode()
-    config = parse(text, options.set, options.config)
-    only = None if options.command == "run" else options.command
-    searches = config.tune is not None and options.command in ("run", "tune")
-    with placed(config.compute, always=searches) as where:
-        result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop, where=where)
-    print(result)
+    with attempted_from(text, options.set):
+        config = parse(text, options.set, options.config)
+        only = None if options.command == "run" else options.command
+        searches = config.tune is not None and options.command in ("run", "tune")
+        with placed(config.compute, always=searches) as where:
+            result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop, where=where)
+        print(result)
 
 
 def print_schema(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -11,6 +13,7 @@ from .. import storage
 from ..config.compute import TaskGroup
 from ..config.storage import StorageSpec
 from ..errors import InfrastructureError, SortaseError, WorkFailedError
+from ..pipeline import logs
 from ..pipeline.where import Map
 from .connect import imported
 
@@ -49,19 +52,27 @@ def _results(
 class _Worker:
     """What an actor is."""
 
-    def __init__(self, function: Callable[[Any], Any], reached: StorageSpec):
+    def __init__(self, function: Callable[[Any], Any], reached: StorageSpec, keeps: logs.LogPlace | None, number: int):
         storage.configure(reached)
+        self.kept = ExitStack()
+        self.kept.enter_context(logs.kept_logs(keeps, str(number)))
         self.function = function
 
     def ready(self) -> None:
         """Answers once the process has started."""
 
     def do(self, item: Any) -> Any:
-        return self.function(item)
+        try:
+            return self.function(item)
+        except Exception:
+            traceback.print_exc()
+            self.kept.close()  # the driver ends the work, and this process with it
+            raise
 
     def end(self) -> None:
         """Lets go of the function, which closes what it opened: a killed process would leave its temporary files."""
         del self.function
+        self.kept.close()
 
 
 class _Pool:
@@ -78,6 +89,7 @@ class _Pool:
         self.running: dict[Any, tuple[Any, int | None]] = {}  # by what will come: the actor and its item, None to start
         self.idle: deque[Any] = deque()
         self.failures: Counter[int | None] = Counter()
+        self.started = 0
 
     def start(self) -> None:
         group = self.group
@@ -88,7 +100,9 @@ class _Pool:
             "resources": group.resources,
             "label_selector": group.labels,
         }
-        actor = self.ray.remote(_Worker).options(**options).remote(self.function, storage.configured())
+        told = (self.function, storage.configured(), logs.place(), self.started)
+        actor = self.ray.remote(_Worker).options(**options).remote(*told)
+        self.started += 1
         self.running[actor.ready.remote()] = (actor, None)
 
     def results(self, items: list[Any]) -> Iterator[Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from ray.tune import Trainable
 from .. import storage
 from ..config.storage import StorageSpec
 from ..errors import CancelledError, ConfigError
+from ..pipeline import logs
 from ..pipeline.events import Events
 from ..pipeline.leaderboard import Trial as Row
 from ..pipeline.leaderboard import name_of, trial_folder
@@ -44,6 +46,7 @@ class Sweep:
     settled: Mapping[int, Row]
     board: Any
     storage: StorageSpec = field(default_factory=storage.configured)
+    keeps: logs.LogPlace | None = field(default_factory=logs.place)
 
 
 def trial_request(
@@ -138,7 +141,8 @@ class Attempt:
         if self._over:
             return self._result("unfinished", None)
         try:
-            summary = self._summary()
+            with self._logs():
+                summary = self._summary()
         except _Pruned:
             return self._result("pruned", None)
         except CancelledError:
@@ -152,6 +156,14 @@ class Attempt:
             )
         self.folder.describe(training=summary)
         return self._result("done", summary["best_step"] or summary["steps"])
+
+    @contextmanager
+    def _logs(self) -> Iterator[None]:
+        """The trial's log, and where workers of its own keep theirs."""
+        role = "rank-0" if self.sweep.slots.alone else "driver"
+        own = None if self.sweep.keeps is None else replace(self.sweep.keeps, doing=f"tune-{name_of(self.number)}")
+        with logs.placed_at(own), logs.kept_logs(own, role):
+            yield
 
     def _summary(self) -> dict[str, Any]:
         self.folder.begin()

@@ -9,6 +9,7 @@ from typing import Any
 from .. import progress, storage
 from ..config.storage import StorageSpec
 from ..errors import CancelledError, FencedError
+from ..pipeline import logs
 from ..pipeline.events import Events, NoEvents
 from ..pipeline.ranks import JoinedRanks
 from ..pipeline.request import TrainRequest
@@ -26,16 +27,22 @@ class Work:
     folder: RunFolder
     board: Any
     storage: StorageSpec = field(default_factory=storage.configured)
+    keeps: logs.LogPlace | None = field(default_factory=logs.place)
 
 
 def work(config: dict[str, Any]) -> dict[str, Any]:
     """Train; returns ``summary``, or why it ``stopped`` before the end: ``asked``, ``resize`` or ``preempted``, and
     then the ids of the ``nodes`` that are taken away."""
-    import ray.train
-
     todo: Work = config["work"]
     storage.configure(todo.storage)
     ranks = JoinedRanks()
+    with logs.kept_logs(todo.keeps, f"rank-{ranks.rank}"):
+        return _work(todo, ranks)
+
+
+def _work(todo: Work, ranks: JoinedRanks) -> dict[str, Any]:
+    import ray.train
+
     leaving: list[str] = []
 
     def drained() -> bool:

@@ -14,6 +14,8 @@ from ..config.train import check_arguments
 from ..config.tune_space import check_names
 from ..errors import CancelledError, ConfigError
 from ..model.task import Task, task_of
+from . import logs
+from .attempts import Attempt, attempted
 from .events import Events
 from .preflight import preflight
 from .run_folder import FITTING, RunFolder, versions
@@ -108,14 +110,26 @@ def run(
         ConfigError: a setting is wrong, or (with ``only``) an earlier stage is not finished.
         ExistingOutputError: a finished stage was made from other inputs or settings, and ``replace`` is not set.
     """
+    url = storage.join(config.run.output, config.run.name)
+    with attempted(url, config.storage) as attempt:
+        return _run(config, attempt, only, replace, say, should_stop, where or Here())
+
+
+def _run(
+    config: Config,
+    attempt: Attempt,
+    only: str | None,
+    replace: bool,
+    say: Say,
+    should_stop: Callable[[], bool],
+    where: Where,
+) -> str:
     storage.configure(config.storage)
     check_arguments(config.train.arguments)
     if config.tune is not None:
         check_names(config.tune.space)
-    folder = RunFolder(storage.join(config.run.output, config.run.name))
-    current = Run(
-        config=config, folder=folder, say=say, replace=replace, should_stop=should_stop, where=where or Here()
-    )
+    folder = attempt.folder
+    current = Run(config=config, folder=folder, say=say, replace=replace, should_stop=should_stop, where=where)
     stages = [stage for stage in STAGES if stage.wanted(config)]
     if only is not None:
         stages = [stage for stage in stages if stage.name == only]
@@ -124,9 +138,9 @@ def run(
             raise ConfigError(f"this run has no stage '{only}': {only} is not in its configuration{instead}")
     with storage.impatiently():
         lines = preflight(config, folder, only=only, replace=replace)
-    for line in [*lines, *current.where.check(config)]:
+    for line in [*lines, *where.check(config)]:
         say(line)
-    folder.begin()
+    attempt.begin()
     folder.describe(name=config.run.name, config=config.model_dump(mode="json"), versions=versions())
     for stage in stages:
         do(stage, current)
@@ -144,7 +158,8 @@ def do(stage: Stage, run: Run) -> None:
         raise CancelledError(f"stopped before stage '{stage.name}'; the same command continues there")
     run.say(f"{stage.name}: starting")
     run.events.write(stage.name, "start")
-    with run.folder.stage(stage.name, inputs) as result:
+    run.events.flush()
+    with logs.doing(stage.name), run.folder.stage(stage.name, inputs) as result:
         result.update(stage.work(run))
     run.events.write(stage.name, "end")
     run.events.flush()
