@@ -123,7 +123,7 @@ def test_the_run_of_the_values_is_a_valid_run_on_the_groups() -> None:
     assert config.compute.labels == {"group": "train"}
     assert config.compute.prepare.labels == {"group": "prepare"}
     groups = {group["groupName"]: group for group in cluster_of(documents)["workerGroupSpecs"]}
-    assert groups["train"]["rayStartParams"]["labels"] == "group=train"
+    assert groups["train"]["labels"] == {"group": "train"}
     searched = parse(of_kind("ConfigMap", rendered(values_of("tune")))["data"]["run.yaml"])
     assert searched.compute.labels == {"group": "tune"}
     own = values_of("cpu")

@@ -27,6 +27,7 @@ workerGroupSpecs:
   {{- range $name, $group := .Values.groups }}
   {{- if $group.enabled }}
   - groupName: {{ $name }}
+    labels: {group: {{ $name }}}
     replicas: {{ $group.replicas }}
     minReplicas: {{ ternary $group.minReplicas $group.replicas $root.Values.autoscaling.enabled }}
     maxReplicas: {{ ternary $group.maxReplicas $group.replicas $root.Values.autoscaling.enabled }}
@@ -35,7 +36,6 @@ workerGroupSpecs:
       num-cpus: {{ $group.cpus | quote }}
       {{- end }}
       num-gpus: {{ $group.gpus | default 0 | quote }}
-      labels: {{ printf "group=%s" $name | quote }}
     template: {{ include "sortase.pod" (dict "root" $root "group" $group "name" $name "container" "ray-worker") | nindent 6 }}
   {{- end }}
   {{- end }}

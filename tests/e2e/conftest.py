@@ -1,0 +1,67 @@
+"""End-to-end tests on a live cluster with the KubeRay operator: they run where KUBECONFIG names one.
+
+    eval "$(../shared/cluster/cluster up)"        # or any cluster whose pods reach this machine
+    pytest tests/e2e
+
+Environment: SORTASE_E2E_IMAGE (default sortase:dev) is the image, which the nodes have; KUBE_TESTBED_HOST an address of
+this machine that pods reach; SORTASE_E2E_KEEP keeps the namespace for looking at it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import Cluster, restricted_namespace
+from s3 import served
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("KUBECONFIG"):
+        return
+    skip = pytest.mark.skip(reason='KUBECONFIG names no cluster; with one: KUBECONFIG=... pytest tests/e2e')
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    with served() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def bucket(s3: str) -> str:
+    import boto3
+
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3", endpoint_url=s3).create_bucket(Bucket=name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def cells(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """120 labelled rows in the bucket."""
+    from makers import dataset
+    from sortase import storage
+
+    source = dataset()
+    named = source.remove_columns("label").add_column("cell_type", ["abc"[label] for label in source["label"]])
+    folder = tmp_path_factory.mktemp("cells")
+    named.save_to_disk(folder / "cells.dataset")
+    for path in (folder / "cells.dataset").iterdir():
+        storage.write_bytes(f"{bucket}/input/cells.dataset/{path.name}", path.read_bytes())
+    return f"{bucket}/input/cells.dataset"
+
+
+@pytest.fixture(scope="session")
+def cluster(s3: str) -> Iterator[Cluster]:
+    """The live cluster, with a namespace that enforces the restricted standard."""
+    with restricted_namespace() as name:
+        yield Cluster(name)
