@@ -99,8 +99,9 @@ class Tee:
 
     def _read(self) -> None:
         heard = self.take
-        while live := [stream for stream in self.streams if not stream.ended]:
-            wake = [] if self._drained.is_set() else [self._wake]
+        wake = [self._wake]
+        while wake or not all(stream.ended for stream in self.streams):
+            live = [stream for stream in self.streams if not stream.ended]
             ready = _wait([*(stream.source for stream in live), *wake], select.POLLIN)
             for stream in live:
                 if stream.source in ready:
@@ -112,6 +113,7 @@ class Tee:
                             break
                 heard([stream.rest + b"\n" for stream in self.streams if stream.rest])
                 heard = _nobody
+                wake = []
                 os.close(self._wake)
                 self._drained.set()
 
