@@ -26,7 +26,7 @@ from sortase.pipeline.run_folder import RunFolder
 BEGIN = """
 import os, signal, subprocess, sys, threading, time
 from sortase.errors import ConfigError
-from sortase.pipeline import logs
+from sortase.pipeline import logs, tee
 from sortase.pipeline.logs import LogPlace, kept_logs
 logs.FLUSH_SECONDS = 0.05
 place = LogPlace(sys.argv[1])
@@ -142,6 +142,24 @@ def test_a_child_that_outlives_the_block_can_go_on_writing(tmp_path: Path) -> No
     )
     assert done.returncode == 7
     assert log(str(tmp_path)) == "early\n"
+
+
+def test_a_forked_child_holds_nothing_up(tmp_path: Path) -> None:
+    done = ended(
+        """
+        with kept_logs(place, "driver"):
+            child = os.fork()
+            if not child:
+                time.sleep(600)
+            print("line")
+            began = time.monotonic()
+        took = time.monotonic() - began
+        os.kill(child, signal.SIGKILL)
+        sys.exit(took > tee.DRAINING - 1)
+        """,
+        str(tmp_path),
+    )
+    assert (done.returncode, log(str(tmp_path))) == (0, "line\n")
 
 
 def test_secrets_are_kept_out(root: str, tmp_path: Path) -> None:

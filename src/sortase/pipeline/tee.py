@@ -94,6 +94,7 @@ class Tee:
         _buffer_lines(self._buffers_lines)
         for stream in self.streams:
             stream.give_back()
+        os.write(self._waker, b".")  # closing it is not enough: a forked child has it too
         os.close(self._waker)
         self._drained.wait(DRAINING)
 
