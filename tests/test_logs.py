@@ -453,26 +453,45 @@ def raising(error: BaseException) -> Any:
     return fail
 
 
+SEARCH = {"trials": 1, "space": {"learning_rate": [1e-3]}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("root", ["s3"], indirect=True)
-def test_all_processes_of_a_run_on_ray_leave_their_logs(config: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        pytest.param(
+            {"compute": {"workers": 2, "prepare": {"workers": 1}}},
+            ["prepare-0", "train-rank-0", "train-rank-1"],
+            id="two workers",
+        ),
+        pytest.param({"tune": SEARCH, "compute": {}}, ["tune-trial-00000-rank-0"], id="trial"),
+        pytest.param(
+            {"tune": SEARCH, "compute": {"workers": 2}},
+            ["tune-trial-00000-driver", "tune-trial-00000-rank-0", "tune-trial-00000-rank-1"],
+            id="trial of two workers",
+        ),
+    ],
+)
+def test_all_processes_of_a_run_on_ray_leave_their_logs(
+    config: Path, changes: dict[str, Any], names: list[str]
+) -> None:
     pytest.importorskip("ray")
-    settings = yaml.safe_load(config.read_text())
-    settings["compute"] |= {"workers": 2, "prepare": {"workers": 1, "cpus": 1}, "cpus_per_worker": 1}
-    settings["split"] = {"test_size": 0}
+    settings = yaml.safe_load(config.read_text()) | {"split": {"test_size": 0, "validation_size": 0.2}}
+    settings |= {**changes, "compute": {"device": "cpu", **changes["compute"]}}
     config.write_text(yaml.safe_dump(settings))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
         [sys.executable, "-c", OF_TWO_CPUS, str(config)],
-        env={**environment, "SORTASE_LOGS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        env={**environment, "SORTASE_LOGS": "1"},
         capture_output=True,
         text=True,
         timeout=500,
     )
     assert done.returncode == 0, done.stderr
-    names = set(logs_of(storage.join(url_of(config), "logs")))
-    assert {f"attempt-1/{name}" for name in ("driver", "prepare-0", "train-rank-0", "train-rank-1")} == names
-    assert "train: done" in log(url_of(config), "attempt-1/driver")
+    assert list(logs_of(storage.join(url_of(config), "logs"))) == [f"attempt-1/{name}" for name in ("driver", *names)]
+    assert f"{'tune' if 'tune' in changes else 'train'}: done" in log(url_of(config), "attempt-1/driver")
     assert [each["state"] for each in outcomes(url_of(config))] == ["succeeded"]
 
 
