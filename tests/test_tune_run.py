@@ -105,7 +105,7 @@ def test_what_cannot_be_compared_is_refused_when_it_is_read(config: Path, capsys
         assert main(["run", "-c", str(config), "-s", change]) == 2
         assert words in capsys.readouterr().err
     found = [path.name for path in (config.parent / "runs").rglob("*") if path.is_file()]
-    assert found == ["outcome.json"] * 3
+    assert sorted(found) == ["events.jsonl", *["outcome.json"] * 3]
 
 
 def test_a_stopped_command_exits_5_and_the_same_command_continues(config: Path) -> None:
