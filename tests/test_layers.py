@@ -15,7 +15,7 @@ ROOT = Path(sortase.__file__).parent
 LAYERS = [
     {"cli", "__main__"},
     {"demo"},
-    {"classifier"},
+    {"classifier", "deploy"},
     {"cluster"},
     {"report", "pipeline"},
     {"model", "data"},
@@ -31,7 +31,7 @@ DOORS = {
     "botocore": {"storage", "_retry", "_local"},
     "matplotlib": {"report"},
     "pickle": {"pickles"},
-    "ray": {"cluster"},
+    "ray": {"cluster", "deploy"},
     "kubernetes": {"deploy"},
 }
 

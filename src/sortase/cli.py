@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from .deploy.options import COMMANDS, add_commands
 from .errors import CancelledError, SortaseError
 from .redact import redacted
 
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         )
         stage.add_argument("--replace", action="store_true", help="discard results made from other inputs or settings")
         stage.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_commands(commands, list(STAGES))
     schema = commands.add_parser("schema", help="print the JSON schema of run.yaml")
     schema.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
     demo = commands.add_parser("demo", help="two runs on real single-cell data, with reports")
@@ -85,10 +87,17 @@ def run_demo(options: argparse.Namespace, should_stop: Callable[[], bool]) -> No
         print(line)
 
 
-class StopSwitch:
-    """The first SIGINT or SIGTERM asks training to stop after its step; a second SIGINT interrupts at once."""
+def on_cluster(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
+    from .deploy import commands
 
-    def __init__(self) -> None:
+    getattr(commands, options.command)(options, should_stop, say)
+
+
+class StopSwitch:
+    """The first SIGINT or SIGTERM asks the work to stop, and says so; a second SIGINT interrupts at once."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
         self.asked = False
 
     def __enter__(self) -> Self:
@@ -103,7 +112,7 @@ class StopSwitch:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-        say("stopping at the next step and keeping a checkpoint; Ctrl-C again stops at once")
+        say(f"{self.words}; Ctrl-C again stops at once")
 
     def __call__(self) -> bool:
         return self.asked
@@ -120,9 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         top.print_help()
         return 2
-    work = {"schema": print_schema, "demo": run_demo}.get(options.command, run_stages)
+    own = {"schema": print_schema, "demo": run_demo, **dict.fromkeys(COMMANDS, on_cluster)}
+    work = own.get(options.command, run_stages)
     try:
-        with StopSwitch() as switch:
+        words = "no longer waiting" if work is on_cluster else "stopping at the next step and keeping a checkpoint"
+        with StopSwitch(words) as switch:
             work(options, switch)
     except KeyboardInterrupt:
         say("cancelled")

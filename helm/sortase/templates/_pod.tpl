@@ -53,6 +53,15 @@ spec:
         - {name: SORTASE_CACHE, value: /scratch/cache}
         - {name: TMPDIR, value: /tmp}
         - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ $values.drainSeconds | quote }}}
+        {{- if eq .name "head" }}
+        {{- /* Stopping a job waits for its checkpoint; the driver's log is the container's too. */}}
+        - {name: RAY_JOB_STOP_WAIT_TIME_S, value: {{ $values.drainSeconds | quote }}}
+        - {name: SORTASE_LOG_COPY, value: /proc/1/fd/1}
+        {{- if ne $values.mode "cluster" }}
+        - name: SORTASE_SUBMISSION
+          valueFrom: {fieldRef: {fieldPath: "metadata.labels['ray.io/originated-from-cr-name']"}}
+        {{- end }}
+        {{- end }}
         {{- with $values.storage.endpoint }}
         - {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
         {{- end }}

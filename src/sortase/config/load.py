@@ -33,6 +33,11 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^([Tt]rue|TR
 
 def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> Config:
     """Check a YAML text after applying ``section.key=value`` overrides, whose values are YAML too."""
+    return check(settings_of(text, overrides, name), name)
+
+
+def settings_of(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> dict[str, Any]:
+    """The same, unchecked: plain sections."""
     try:
         settings = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -41,7 +46,7 @@ def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> C
         raise ConfigError(f"{name} must hold sections such as 'run:' and 'labels:', not {type(settings).__name__}")
     for override in overrides:
         _apply(settings, override)
-    return check(settings, name)
+    return settings
 
 
 def check(settings: dict[str, Any], name: str = "the configuration") -> Config:

@@ -46,6 +46,9 @@ class Recorder(TrainerCallback):
         self.sign = sign
         self.report = report
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.events.write("train", "steps", first=state.global_step, last=state.max_steps)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if not math.isfinite(values.get("loss", 0.0)):

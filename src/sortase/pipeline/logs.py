@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from .. import storage
-from .._retry import _GivenUp
+from .._retry import aside
 from ..errors import InputError, SortaseError
 from ..redact import redacted
 from .tee import Tee
@@ -168,7 +168,7 @@ class _Log:
         over = False
         while True:
             try:
-                with _aside(), storage.impatiently():
+                with aside(), storage.impatiently():
                     self._send()
             except (SortaseError, OSError) as error:
                 self._complain("storage", f"the log {self.name} is not kept at the moment: {error}")
@@ -221,17 +221,6 @@ class _Log:
             self._complained.add(about)
             with suppress(OSError):
                 os.write(self._stderr, f"sortase: {redacted(words)}\n".encode())
-
-
-@contextmanager
-def _aside() -> Iterator[None]:
-    """That a log gives a service up is no reason for the work itself to wait for it less long."""
-    before = _GivenUp.at
-    try:
-        yield
-    except SortaseError:
-        _GivenUp.at = before
-        raise
 
 
 def _file(name: str, part: int) -> str:

@@ -33,13 +33,15 @@ def preflight(
     only: str | None = None,
     replace: bool = False,
     device_memory: int | None = None,
+    probe: bool = True,
 ) -> list[str]:
-    """Lines to print; a typed error for what cannot succeed. A probe of the output comes last: nothing else is written.
+    """Lines to print; a typed error for what cannot succeed. A probe of the output comes last (not without ``probe``):
+    nothing else is written.
 
     Stages that are not wanted (``only``), or finished and not to be replaced, are not looked at.
     ``device_memory``: bytes that a training process has, where it trains on another machine and they are known.
     """
-    return list(_Preflight(config, folder, only, replace, device_memory).lines())
+    return list(_Preflight(config, folder, only, replace, device_memory, probe).lines())
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class _Preflight:
     only: str | None
     replace: bool
     device_memory: int | None
+    probe: bool
 
     def wants(self, stage: str) -> bool:
         return self.only in (None, stage) and (self.replace or self.folder.mark(stage) is None)
@@ -78,6 +81,8 @@ class _Preflight:
             check_tracking(config.tracking, self.folder, here=not config.compute.max_workers)
             yield check_model(config, self.device_memory)
             yield self._expected(rows)
+        if not self.probe:
+            return
         storage.probe(self.folder.url)
         yield f"preflight: {self.folder.url} can be written, read and cleared"
 
@@ -125,14 +130,15 @@ class _Preflight:
         if not alike or done <= 0 or not earlier.get("seconds"):
             return "the duration is measured after the first steps"
         seconds = earlier["seconds"] / done
-        return f"about {_time(steps * seconds)} at the {seconds:.3g} s a step of an earlier attempt"
+        return f"about {in_words(steps * seconds)} at the {seconds:.3g} s a step of an earlier attempt"
 
 
 def _held_out(config: Config) -> float:
     return config.split.test_size + config.split.validation_size
 
 
-def _time(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """A duration for a person."""
     minutes = seconds / 60
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 

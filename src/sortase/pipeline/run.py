@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from .events import Events
 from .preflight import preflight
 from .run_folder import FITTING, RunFolder, versions
 from .stages import STAGES, Stage
+from .stop_request import listening
 from .where import Here, Where
 
 if TYPE_CHECKING:
@@ -129,7 +131,12 @@ def _run(
     if config.tune is not None:
         check_names(config.tune.space)
     folder = attempt.folder
-    current = Run(config=config, folder=folder, say=say, replace=replace, should_stop=should_stop, where=where)
+    asked = threading.Event()
+
+    def stops() -> bool:
+        return asked.is_set() or should_stop()
+
+    current = Run(config=config, folder=folder, say=say, replace=replace, should_stop=stops, where=where)
     stages = [stage for stage in STAGES if stage.wanted(config)]
     if only is not None:
         stages = [stage for stage in stages if stage.name == only]
@@ -142,8 +149,9 @@ def _run(
         say(line)
     attempt.begin()
     folder.describe(name=config.run.name, config=config.model_dump(mode="json"), versions=versions())
-    for stage in stages:
-        do(stage, current)
+    with listening(folder, asked):
+        for stage in stages:
+            do(stage, current)
     done = folder.mark("report")
     return str(done["result"]["report"]) if done and only in (None, "report") else folder.url
 

@@ -1,0 +1,1 @@
+"""Runs on clusters from outside: planned, submitted, followed, looked at and cancelled."""

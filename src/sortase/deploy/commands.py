@@ -1,0 +1,216 @@
+"""plan, submit, status, logs and cancel: to a Ray cluster that is there (--address), or to Kubernetes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .. import storage
+from ..errors import (
+    CancelledError,
+    ConfigError,
+    DeadlineError,
+    InfrastructureError,
+    MissingInputError,
+    SortaseError,
+    WorkFailedError,
+)
+from ..pipeline.logs import logs_of, read_logs, tail_logs
+from ..pipeline.overview import overview
+from ..pipeline.run_folder import RunFolder
+from ..pipeline.stop_request import ask_to_stop
+from .follow import Follower
+from .plan import Plan, plan_run, pods_of
+from .state import State
+from .targets import Target, again, target_of, target_or_folder
+
+Say = Callable[[str], None]
+Stop = Callable[[], bool]
+GRACE = 90.0  # seconds that a run which is cancelled has for its checkpoint
+
+
+def plan(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    target = target_of(options)
+    found = _planned(target)
+    for line in found.lines:
+        print(line)
+    if found.errors:
+        raise found.errors[0]
+
+
+def _planned(target: Target) -> Plan:
+    found = Plan()
+    plan_run(target.submission, found)
+    objects = target.objects
+    if objects is not None:
+        found.lines += pods_of(objects)
+        found.check(
+            f"the cluster would accept the objects in namespace {target.backend.namespace}",
+            lambda: target.backend.try_out(objects),
+        )
+    state = found.check(f"the state of {target.place}", lambda: target.backend.state(target.name))
+    if state is not None:
+        known = "not submitted yet" if state.phase == "absent" else f"submitted before: {state.words}"
+        found.lines.append(f"job      {target.name}: {known}")
+    return found
+
+
+def submit(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    target = target_of(options)
+    if not options.no_checks:
+        checked = Plan()
+        plan_run(target.submission, checked)
+        for error in checked.errors:
+            hint = "; --no-checks submits without looking from here" if isinstance(error, InfrastructureError) else ""
+            raise type(error)(f"{error}{hint}; nothing was submitted")
+    made = target.submit()
+    say(f"{target.place}: {'submitted' if made else 'was submitted before; attached to it'}")
+    if options.detach:
+        print(target.name)
+        say(f"come back with: {again(options, 'submit')}   or: {again(options, 'status')}")
+        return
+    print(target.submission.folder.url, flush=True)
+    follower = Follower(
+        target.backend, target.name, say, _show, start_seconds=options.start_timeout, should_stop=should_stop
+    )
+    state = follower.end()
+    if state is None:
+        say(f"no longer waiting; the run goes on. Come back with: {again(options, 'submit')}")
+        raise CancelledError("the wait was interrupted, not the run")
+    if not made and state.is_over and state.phase != "succeeded":
+        say(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
+    end_as(state, target)
+
+
+def end_as(state: State, target: Target) -> None:
+    """Nothing for success; otherwise the error with the run's exit code. What was deleted, its folder may tell."""
+    code = state.exit_code
+    words = state.words
+    if state.phase == "absent":
+        found = _outcome(target.submission.folder)
+        code, words = found if found else (CancelledError.exit_code, f"{target.place} was deleted before it ended")
+    if code:
+        raise ERRORS.get(code, WorkFailedError)(words)
+
+
+ERRORS: dict[int, type[SortaseError]] = {
+    error.exit_code: error
+    for error in (WorkFailedError, ConfigError, InfrastructureError, DeadlineError, CancelledError)
+}
+
+
+def _outcome(folder: RunFolder) -> tuple[int, str] | None:
+    try:
+        seen = overview(folder)
+    except SortaseError:
+        return None
+    return None if seen.exit_code is None else (seen.exit_code, seen.error or seen.state)
+
+
+def status(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    """From the cluster, where it has the run, and from the run folder, which outlives it."""
+    target, folder = target_or_folder(options)
+    told: dict[str, Any] = {}
+    lines: list[str] = []
+    if target is not None:
+        try:
+            state = target.backend.state(target.name)
+        except InfrastructureError as error:
+            lines.append(f"job        {error}")
+        else:
+            told["job"] = {"name": target.name, "phase": state.phase, "words": state.words, "troubles": state.troubles}
+            lines += [f"job        {target.place}: {state.words}"]
+            lines += [f"pods       {'; '.join(state.pods)}"] if state.pods else []
+            lines += [f"trouble    {trouble}" for trouble in state.troubles]
+    try:
+        with storage.impatiently():
+            seen = overview(folder)
+        told["run"] = seen.as_json()
+        lines += seen.lines()
+    except (MissingInputError, InfrastructureError) as error:
+        if not told or (target and told["job"]["phase"] == "absent"):
+            raise
+        lines.append(f"folder     {error}")
+    print(json.dumps(told, indent=2) if options.json else "\n".join(lines))
+
+
+def logs(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    """Of the run folder; where it has none, or cannot be read from here, the driver's from the cluster."""
+    target, folder = target_or_folder(options)
+    try:
+        names = list(logs_of(folder.path("logs")))
+    except SortaseError as error:
+        if target is None:
+            raise
+        say(f"the run folder cannot be read from here ({error}); the driver's log from the cluster:")
+        names = []
+    if options.list:
+        print("\n".join(names))
+        return
+    if not names:
+        if target is None:
+            raise MissingInputError(f"{folder.url} has no logs")
+        _show(target.backend.new_log(target.name))
+        return
+    drivers = [name for name in names if name.endswith("/driver")]
+    name = options.name or (drivers or names)[-1]
+    if not options.follow:
+        for _, part in read_logs(folder.url, name):
+            _show(part.decode(errors="replace"))
+        return
+    offset = 0
+    while not should_stop():
+        part = tail_logs(folder.url, name, offset)
+        offset += len(part)
+        _show(part.decode(errors="replace"))
+        if not part and overview(folder).exit_code is not None:
+            return
+        time.sleep(2)
+
+
+def cancel(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    """Ask the run to keep a checkpoint and end; then remove its job from the cluster."""
+    target, folder = target_or_folder(options)
+    if target is not None and target.backend.state(target.name).is_over:
+        say(f"{target.place} is over; nothing to cancel")
+        return
+    asked = None
+    try:
+        asked = ask_to_stop(folder)
+    except SortaseError as error:
+        if target is None:
+            raise
+        say(f"the run folder cannot be reached from here ({error}); the run may lose steps since its last checkpoint")
+    if asked is None and target is None:
+        raise ConfigError(f"nothing works on {folder.url}")
+    if asked is not None:
+        say(f"asked attempt {asked} to keep a checkpoint and end")
+        ended = _wait_for_outcome(folder, asked, options.grace, should_stop, say)
+        if not ended and target is None:
+            raise InfrastructureError(
+                f"attempt {asked} has not ended within {options.grace:.0f} s; it may be gone without a word"
+            )
+    if target is not None:
+        if target.backend.state(target.name).phase != "absent":
+            target.backend.delete(target.name)
+        say(f"{target.place} is cancelled; --attempt {target.submission.attempt + 1} continues from {folder.url}")
+
+
+def _wait_for_outcome(folder: RunFolder, attempt: int, seconds: float, should_stop: Stop, say: Say) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not should_stop():
+        outcome = folder.read(f"logs/attempt-{attempt}/outcome.json")
+        if outcome is not None:
+            say(f"attempt {attempt} ended: {outcome['error'] or outcome['state']}")
+            return True
+        time.sleep(1)
+    return False
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

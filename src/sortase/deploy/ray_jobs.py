@@ -1,0 +1,124 @@
+"""Runs on a Ray cluster that is there, through its Jobs API."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, ExistingOutputError, InfrastructureError, MissingExtraError
+from .state import State, failed
+from .submission import Submission
+
+
+@contextmanager
+def answered(address: str) -> Iterator[None]:
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"Ray at {address} refuses the token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
+        ) from error
+    except (ConnectionError, requests.RequestException) as error:
+        raise InfrastructureError(f"Ray at {address} does not answer: {error}") from error
+    except RuntimeError as error:  # any other answer than 200
+        raise InfrastructureError(f"Ray at {address}: {error}") from error
+
+
+@dataclass
+class RayJobs:
+    """``address``: of the dashboard, http://host:8265. The token is Ray's own, from the environment."""
+
+    address: str
+    _shown: int = field(default=0, init=False)
+
+    @cached_property
+    def _client(self) -> Any:
+        try:
+            from ray.job_submission import JobSubmissionClient
+        except ImportError as error:
+            raise MissingExtraError("Ray's Jobs API needs the extra 'submit': pip install 'sortase[submit]'") from error
+        try:
+            with answered(self.address):
+                return JobSubmissionClient(self.address)
+        except ImportError as error:
+            raise MissingExtraError("Ray's Jobs API needs the extra 'submit': pip install 'sortase[submit]'") from error
+
+    def identity(self, submission: Submission) -> str:
+        return f"sortase-{submission.name}-{submission.digest}"
+
+    def submit(self, submission: Submission) -> bool:
+        """False where the job is there already and is attached to."""
+        name = self.identity(submission)
+        with answered(self.address):
+            jobs = {job.submission_id: job for job in self._client.list_jobs() if job.submission_id}
+            if name in jobs:
+                return False
+            for other, job in jobs.items():
+                same = other.rpartition("-")[0] == name.rpartition("-")[0]
+                if same and not _state_of(job).is_over:
+                    raise ExistingOutputError(
+                        f"job {other} works on this run with another configuration, command or attempt; wait for its "
+                        "end, cancel it (sortase cancel), or take another run name"
+                    )
+            words = ["sortase", submission.command, "--config", "run.yaml", *submission.arguments]
+            with tempfile.TemporaryDirectory() as folder:
+                Path(folder, "run.yaml").write_text(submission.run_yaml)
+                self._client.submit_job(
+                    entrypoint=shlex.join(words),
+                    submission_id=name,
+                    runtime_env={
+                        "working_dir": folder,
+                        "env_vars": {
+                            "SORTASE_LOGS": "1",
+                            "SORTASE_PROGRESS": "0",
+                            "SORTASE_SUBMISSION": name,
+                            "RAY_JOB_STOP_WAIT_TIME_S": "60",
+                        },
+                    },
+                    metadata={"run": submission.config.run.name, "folder": submission.folder.url},
+                )
+        return True
+
+    def _job(self, name: str) -> Any | None:
+        with answered(self.address):
+            found = [job for job in self._client.list_jobs() if job.submission_id == name]
+        return found[0] if found else None
+
+    def state(self, name: str) -> State:
+        job = self._job(name)
+        return State("absent", f"{self.address} has no job {name}") if job is None else _state_of(job)
+
+    def new_log(self, name: str) -> str:
+        """What the driver has written beyond the last call."""
+        if self._job(name) is None:
+            return ""
+        with answered(self.address):
+            text = self._client.get_job_logs(name)
+        new, self._shown = text[self._shown :], max(self._shown, len(text))
+        return str(new)
+
+    def delete(self, name: str) -> None:
+        """SIGTERM for the driver, which keeps a checkpoint."""
+        with answered(self.address):
+            self._client.stop_job(name)
+
+
+def _state_of(job: Any) -> State:
+    status = str(getattr(job.status, "value", job.status))
+    words = " ".join(str(job.message or "").split())
+    if status == "SUCCEEDED":
+        return State("succeeded", "succeeded", 0)
+    if status == "STOPPED":
+        return State("stopped", "stopped", 5)
+    if status == "FAILED":
+        return failed(f"failed: {words}", job.driver_exit_code)
+    return State("running", "running") if status == "RUNNING" else State("waiting", words or status.lower())
