@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.environ.get("KUBECONFIG"):
         return
-    skip = pytest.mark.skip(reason='KUBECONFIG names no cluster; with one: KUBECONFIG=... pytest tests/e2e')
+    skip = pytest.mark.skip(reason="KUBECONFIG names no cluster; with one: KUBECONFIG=... pytest tests/e2e")
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(skip)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -135,23 +137,74 @@ def values(run: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
         "run": run,
-        "job": {"backoffLimit": 0, "ttlSecondsAfterFinished": 5},
         "storage": {"existingSecret": "s3", "endpoint": os.environ["AWS_ENDPOINT_URL"], "region": REGION},
+        "drainSeconds": 20,
         "head": POD,
-        "groups": {"train": {**POD, "replicas": 2, "cpus": 1}, "prepare": {**POD, "enabled": True, "cpus": 1}},
+        "groups": {"train": {**POD, "replicas": 2, "cpus": 1}, "prepare": {"enabled": False}},
         **changes,
+        "job": {"backoffLimit": 0, "ttlSecondsAfterFinished": 1, **changes.get("job", {})},
     }
+
+
+PREPARING = {"prepare": {**POD, "enabled": True, "cpus": 1}}
 
 
 def small_run(name: str, cells: str, output: str, **sections: Any) -> dict[str, Any]:
     """A run of seconds: two workers on 120 rows of at most 40 tokens."""
-    settings = {
+    settings: dict[str, Any] = {
         "run": {"name": name, "output": output},
         "data": {"dataset": cells},
         "labels": {"task": "sequence", "column": "cell_type"},
         "model": {"config": MODEL},
         "train": {"num_train_epochs": 2, "learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 5},
         "evaluate": {"bootstrap": 20},
-        "compute": {"workers": 2, "device": "cpu", "prepare": {"workers": 1}},
+        "compute": {"workers": 2, "device": "cpu"},
     }
-    return {section: {**settings.get(section, {}), **sections.get(section, {})} for section in {**settings, **sections}}
+    names = [*settings, *(name for name in sections if name not in settings)]
+    return {section: {**settings.get(section, {}), **sections.get(section, {})} for section in names}
+
+
+def sortase(*words: str, seconds: float = 600, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it; its output is shown when it ends otherwise than expected."""
+    done = subprocess.run([sys.executable, "-m", "sortase", *words], capture_output=True, text=True, timeout=seconds)
+    if code is not None and done.returncode != code:
+        raise AssertionError(f"sortase {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+@contextmanager
+def submitted(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """`sortase submit` under way; its output is in ``stdout``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sortase", "submit", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def ended_with(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+def events(folder: str) -> list[dict[str, Any]]:
+    """The timeline of a run so far."""
+    from sortase.pipeline.events import Events
+
+    return Events(f"{folder}/events.jsonl").lines
+
+
+def last_step(folder: str) -> int:
+    return max((line.get("step", 0) for line in events(folder)), default=0)
+
+
+def weights(folder: str) -> dict[str, Any]:
+    import safetensors.torch
+
+    from sortase import storage
+
+    return dict(safetensors.torch.load(storage.read_bytes(f"{folder}/model/model.safetensors")))

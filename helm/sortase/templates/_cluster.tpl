@@ -22,6 +22,7 @@ headGroupSpec:
     num-cpus: "0"
     num-gpus: "0"
     dashboard-host: 0.0.0.0
+    object-store-memory: {{ .Values.objectStoreBytes | int64 | quote }}
   template: {{ include "sortase.pod" (dict "root" $root "group" .Values.head "name" "head" "container" "ray-head") | nindent 4 }}
 workerGroupSpecs:
   {{- range $name, $group := .Values.groups }}
@@ -36,6 +37,7 @@ workerGroupSpecs:
       num-cpus: {{ $group.cpus | quote }}
       {{- end }}
       num-gpus: {{ $group.gpus | default 0 | quote }}
+      object-store-memory: {{ $root.Values.objectStoreBytes | int64 | quote }}
     template: {{ include "sortase.pod" (dict "root" $root "group" $group "name" $name "container" "ray-worker") | nindent 6 }}
   {{- end }}
   {{- end }}

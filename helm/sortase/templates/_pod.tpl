@@ -57,9 +57,8 @@ spec:
         {{- /* Stopping a job waits for its checkpoint; the driver's log is the container's too. */}}
         - {name: RAY_JOB_STOP_WAIT_TIME_S, value: {{ $values.drainSeconds | quote }}}
         - {name: SORTASE_LOG_COPY, value: /proc/1/fd/1}
-        {{- if ne $values.mode "cluster" }}
-        - name: SORTASE_SUBMISSION
-          valueFrom: {fieldRef: {fieldPath: "metadata.labels['ray.io/originated-from-cr-name']"}}
+        {{- if eq $values.mode "job" }}
+        - {name: SORTASE_SUBMISSION, value: {{ include "sortase.jobName" $root }}}
         {{- end }}
         {{- end }}
         {{- with $values.storage.endpoint }}

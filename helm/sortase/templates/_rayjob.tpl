@@ -6,6 +6,9 @@ backoffLimit: {{ .Values.job.backoffLimit }}
 {{- with .Values.job.activeDeadlineSeconds }}
 activeDeadlineSeconds: {{ . }}
 {{- end }}
+{{- with .Values.job.preRunningDeadlineSeconds }}
+preRunningDeadlineSeconds: {{ . }}
+{{- end }}
 shutdownAfterJobFinishes: true
 ttlSecondsAfterFinished: {{ .Values.job.ttlSecondsAfterFinished }}
 {{- if .Values.queue.kueue }}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ..errors import ConfigError, ExistingOutputError, InfrastructureError, MissingExtraError
 from . import pods
 from .chart import Object
-from .rayjob import cluster_of, head_of, state_of
+from .rayjob import cluster_of, driver_began, head_of, state_of
 from .state import State
 
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
@@ -231,9 +231,11 @@ class Kubernetes:
         """What the head's log holds beyond the last call: the driver's lines. Empty where there is no head."""
         from kubernetes.client import ApiException
 
-        head = head_of(self.job(name) or {})
-        if head is None:
+        job = self.job(name) or {}
+        head, begun = head_of(job), driver_began(job)
+        if head is None or begun is None:  # before, Ray tells how it starts
             return ""
+        self._last_seen = max(self._last_seen, begun)
         since = {"since_seconds": math.ceil(time.time() - self._asked) + 5} if self._asked else {}
         asked = time.time()
         try:

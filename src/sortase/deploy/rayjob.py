@@ -46,3 +46,8 @@ def head_of(rayjob: dict[str, Any]) -> str | None:
     """The name of the head's pod."""
     status = (rayjob.get("status") or {}).get("rayClusterStatus") or {}
     return (status.get("head") or {}).get("podName") or None
+
+
+def driver_began(rayjob: dict[str, Any]) -> str | None:
+    """When Ray started the entrypoint, in RFC 3339; None before."""
+    return ((rayjob.get("status") or {}).get("rayJobInfo") or {}).get("startTime") or None
