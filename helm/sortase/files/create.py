@@ -1,7 +1,7 @@
 """Makes the RayJob of a schedule: python create.py rayjob.json CRONJOB POLICY HISTORY
 
-It runs in a pod of the CronJob, whose account may read, make and delete RayJobs. The CronJob's own policy knows only this
-pod, which is over at once; so POLICY (Forbid, Replace or Allow) is kept here, over RayJobs, and of finished ones the
+It runs in a pod of the CronJob, whose account may read, make and delete RayJobs. The CronJob's own policy knows only
+that pod, which is over at once: POLICY (Forbid, Replace or Allow) is kept here, over RayJobs, and of finished ones the
 newest HISTORY stay. The CronJob owns what is made: both go together.
 """
 
