@@ -52,7 +52,6 @@ spec:
         - {name: HOME, value: /home/sortase}
         - {name: SORTASE_CACHE, value: /scratch/cache}
         - {name: TMPDIR, value: /tmp}
-        - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ $values.drainSeconds | quote }}}
         {{- if eq .name "head" }}
         {{- /* Stopping a job waits for its checkpoint; the driver's log is the container's too. */}}
         - {name: RAY_JOB_STOP_WAIT_TIME_S, value: {{ $values.drainSeconds | quote }}}
@@ -60,6 +59,8 @@ spec:
         {{- if eq $values.mode "job" }}
         - {name: SORTASE_SUBMISSION, value: {{ include "sortase.jobName" $root }}}
         {{- end }}
+        {{- else }}
+        - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ $values.drainSeconds | quote }}}
         {{- end }}
         {{- with $values.storage.endpoint }}
         - {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
