@@ -58,7 +58,7 @@ def plan_run(submission: Submission, plan: Plan) -> None:
         replace = "--replace" in submission.arguments
         told = plan.check(
             "data, columns, classes and model",
-            lambda: preflight(config, folder, only=only, replace=replace, probe=False),
+            lambda: preflight(config, folder, only=only, replace=replace, from_outside=True),
         )
     plan.lines += [line.replace("preflight:", "training", 1) for line in told or []]
 

@@ -33,15 +33,15 @@ def preflight(
     only: str | None = None,
     replace: bool = False,
     device_memory: int | None = None,
-    probe: bool = True,
+    from_outside: bool = False,
 ) -> list[str]:
-    """Lines to print; a typed error for what cannot succeed. A probe of the output comes last (not without ``probe``):
-    nothing else is written.
+    """Lines to print; a typed error for what cannot succeed. A probe of the output comes last: nothing else is written.
 
     Stages that are not wanted (``only``), or finished and not to be replaced, are not looked at.
     ``device_memory``: bytes that a training process has, where it trains on another machine and they are known.
+    ``from_outside``: the run will be elsewhere; this machine is not looked at, and nothing is written at all.
     """
-    return list(_Preflight(config, folder, only, replace, device_memory, probe).lines())
+    return list(_Preflight(config, folder, only, replace, device_memory, from_outside).lines())
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class _Preflight:
     only: str | None
     replace: bool
     device_memory: int | None
-    probe: bool
+    from_outside: bool
 
     def wants(self, stage: str) -> bool:
         return self.only in (None, stage) and (self.replace or self.folder.mark(stage) is None)
@@ -78,10 +78,10 @@ class _Preflight:
         if self.wants(config.fitting):
             from .preflight_model import check_model
 
-            check_tracking(config.tracking, self.folder, here=not config.compute.max_workers)
-            yield check_model(config, self.device_memory)
+            check_tracking(config.tracking, self.folder, here=not (self.from_outside or config.compute.max_workers))
+            yield check_model(config, self.device_memory, elsewhere=self.from_outside)
             yield self._expected(rows)
-        if not self.probe:
+        if self.from_outside:
             return
         storage.probe(self.folder.url)
         yield f"preflight: {self.folder.url} can be written, read and cleared"

@@ -24,14 +24,14 @@ ASSUMED_TOKENS = 2048  # of a sequence where nothing says how long they are
 KINDS_OF_TOKENS = ("pad", "cls", "sep", "bos", "eos", "mask", "unk")
 
 
-def check_model(config: Config, device_memory: int | None) -> str:
-    """A line about the model's size.
+def check_model(config: Config, device_memory: int | None, elsewhere: bool = False) -> str:
+    """A line about the model's size. ``elsewhere``: it is trained on machines of which nothing is known.
 
     Raises:
         ConfigError, InputError: the model cannot be built, a file of it is missing or cannot be read.
         InfrastructureError: there is no such device, or its memory is less than parameters and optimizer alone need.
     """
-    device = _device(config.compute, device_memory)
+    device = None if elsewhere else _device(config.compute, device_memory)
     found = architecture(config)
     if found is None:
         return f"preflight: {config.model.checkpoint} lies on a hub; its memory is not estimated"
