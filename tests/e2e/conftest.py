@@ -3,13 +3,14 @@
     eval "$(../shared/cluster/cluster up)"        # or any cluster whose pods reach this machine
     pytest tests/e2e
 
-Environment: SORTASE_E2E_IMAGE (default sortase:dev) is the image, which the nodes have; KUBE_TESTBED_HOST an address of
-this machine that pods reach; SORTASE_E2E_KEEP keeps the namespace for looking at it.
+They need 15 minutes on two cores. Environment: SORTASE_E2E_IMAGE (default sortase:dev) is the image, which the nodes
+have; KUBE_TESTBED_HOST an address of this machine that pods reach; SORTASE_E2E_KEEP keeps the namespace for looking at it.
 """
 
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,16 @@ from live import Cluster, restricted_namespace
 from s3 import served
 
 HERE = Path(__file__).parent
+STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """No test starts after the time that SORTASE_E2E_SECONDS gives to all of them."""
+    given = os.environ.get("SORTASE_E2E_SECONDS")
+    if given and HERE in item.path.parents and time.monotonic() - STARTED > float(given):
+        pytest.skip(
+            f"no time left; alone: pytest {item.path.relative_to(HERE.parents[1])} -k {item.name.split('[')[0]}"
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
