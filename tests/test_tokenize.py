@@ -10,10 +10,12 @@ import pytest
 from datasets import load_from_disk
 
 from sortase import storage
+from sortase.config.load import check
 from sortase.config.tokenize import TokenizeSpec
 from sortase.data.medians import Medians
 from sortase.data.ranking import ranked
 from sortase.errors import ExistingOutputError
+from sortase.pipeline.run import run as run_stages
 from sortase.pipeline.tokenize import tokenize
 from tokenize_data import (
     CELLS,
@@ -224,6 +226,21 @@ def test_remote_input_and_output_give_the_same_bytes(tmp_path: Path, s3_url: str
     named = {"tokenize.json", "tokenized.dataset/state.json"}  # the input's identity: its hash here, its ETag there
     assert back.keys() == out.keys() > named
     assert all(back[name] == out[name] for name in back.keys() - named)
+
+
+def test_the_stage_takes_input_from_storage(tmp_path: Path, s3_url: str) -> None:
+    storage.upload(Path(saved(tmp_path, annotated())), f"{s3_url}/in/cells.h5ad")
+    settings = {
+        "run": {"name": "remote", "output": f"{s3_url}/runs"},
+        "tokenize": {"input": f"{s3_url}/in/cells.h5ad", "max_length": 16},
+        "labels": {"column": "cell_type"},
+        "model": {"config": {"model_type": "bert"}},
+    }
+    run_stages(check(settings), only="tokenize")
+    assert storage.exists(f"{s3_url}/runs/remote/data/tokenized.dataset/state.json")
+    missing = settings | {"tokenize": {"input": f"{s3_url}/in/cell.h5ad"}}
+    with pytest.raises(FileNotFoundError, match=r"cells\.h5ad"):
+        run_stages(check(missing), only="tokenize")
 
 
 def test_the_geneformer_dictionaries_rank_real_genes(tmp_path: Path, geneformer_dir: Path) -> None:

@@ -4,8 +4,8 @@
     pytest tests/e2e
 
 They need 15 minutes on two cores. Environment: SORTASE_E2E_IMAGE (default sortase:dev) is the image, which the nodes
-have; KUBE_TESTBED_HOST an address of this machine that pods reach;
-SORTASE_E2E_KEEP keeps the namespace for looking at it.
+have; KUBE_TESTBED_HOST an address of this machine that pods reach; SORTASE_E2E_VALUES a file of further values for the
+chart; SORTASE_E2E_NAMESPACE a namespace to use instead of a new one.
 """
 
 from __future__ import annotations

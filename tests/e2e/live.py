@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from s3 import KEYS, REGION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,16 +109,25 @@ def restricted_namespace() -> Iterator[str]:
 
     config.load_kube_config()
     core = client.CoreV1Api()
-    name = f"e2e-{uuid.uuid4().hex[:8]}"
-    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
-    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=labels)))
-    secret = client.V1Secret(metadata=client.V1ObjectMeta(name="s3"), string_data=KEYS)
-    core.create_namespaced_secret(name, secret)
+    given = os.environ.get("SORTASE_E2E_NAMESPACE")
+    name = given or f"e2e-{uuid.uuid4().hex[:8]}"
+    if given:
+        core.delete_collection_namespaced_secret(name, field_selector="metadata.name=s3")
+    else:
+        _create(core, name)
+    core.create_namespaced_secret(name, client.V1Secret(metadata=client.V1ObjectMeta(name="s3"), string_data=KEYS))
     try:
         yield name
     finally:
-        if not os.environ.get("SORTASE_E2E_KEEP"):
+        if not given:
             core.delete_namespace(name)
+
+
+def _create(core: Any, name: str) -> None:
+    from kubernetes import client
+
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=labels)))
 
 
 @contextmanager
@@ -134,7 +144,9 @@ def released(namespace: str) -> Iterator[Any]:
 def values(run: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The chart's values for a small run on small pods."""
     repository, _, tag = IMAGE.partition(":")
+    further = os.environ.get("SORTASE_E2E_VALUES")
     return {
+        **(yaml.safe_load(Path(further).read_text()) if further else {}),
         "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
         "run": run,
         "storage": {"existingSecret": "s3", "endpoint": os.environ["AWS_ENDPOINT_URL"], "region": REGION},

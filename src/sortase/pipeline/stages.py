@@ -29,7 +29,8 @@ def _tokenize_inputs(run: Run) -> dict[str, Any]:
     spec = run.config.tokenize
     if spec is None:
         return {}
-    storage.require(spec.input)
+    if not storage.exists(spec.input):
+        storage.fetch(spec.input)  # raises, and says what is near it
     return {
         "tokenize": spec.model_dump(mode="json"),
         "files": contents(spec.input, spec.vocabulary, spec.medians, spec.gene_names),
