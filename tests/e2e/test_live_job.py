@@ -13,6 +13,7 @@ from live import (
     CHART,
     POD,
     PREPARING,
+    SMALL,
     Cluster,
     ended_with,
     events,
@@ -152,3 +153,12 @@ def test_a_cancelled_run_keeps_its_checkpoint_and_goes_on_by_another_attempt(
     (kept,) = [name for name in storage.list_files(f"{folder}/checkpoints") if name.endswith(MANIFEST)]
     assert int(kept.split("/")[0].removeprefix("step-")) >= 30
     assert not [line for line in events(folder) if line["stage"] == "evaluate"]
+
+
+def test_workers_come_by_need(cluster: Cluster, cells: str, bucket: str, files: Any) -> None:
+    """An elastic training on a group that begins empty."""
+    run = small_run("elastic", cells, f"{bucket}/runs", compute={"workers": {"min": 1, "max": 2}})
+    groups = {"train": {**POD, "replicas": 0, "minReplicas": 0, "maxReplicas": 2, "cpus": 1}}
+    autoscaling = {"enabled": True, "idleTimeoutSeconds": 60, "resources": SMALL}
+    sortase("submit", *files(run, groups=groups, autoscaling=autoscaling))
+    assert storage.read_json(f"{bucket}/runs/elastic/run.json")["training"]["workers"] >= 1
