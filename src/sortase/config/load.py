@@ -38,15 +38,21 @@ def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> C
 
 def settings_of(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> dict[str, Any]:
     """The same, unchecked: plain sections."""
-    try:
-        settings = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name} is not valid YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{name} must hold sections such as 'run:' and 'labels:', not {type(settings).__name__}")
+    settings = mapping(text, name)
     for override in overrides:
         _apply(settings, override)
     return settings
+
+
+def mapping(text: str, name: str) -> dict[str, Any]:
+    """What a YAML text holds by name."""
+    try:
+        found = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not valid YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{name} must hold sections such as 'run:' and 'labels:', not {type(found).__name__}")
+    return found
 
 
 def check(settings: dict[str, Any], name: str = "the configuration") -> Config:

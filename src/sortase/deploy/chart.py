@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from .. import storage
-from ..config.load import _Loader
+from ..config.load import mapping
 from ..errors import ConfigError, MissingExtraError
 from .submission import Submission
 
@@ -30,13 +30,7 @@ def read_values(files: Iterable[str]) -> dict[str, Any]:
     """Values files merged as helm does: later ones win, key by key."""
     merged: dict[str, Any] = {}
     for name in files:
-        try:
-            values = yaml.load(storage.read_bytes(name).decode(), _Loader) or {}
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{name} is not valid YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{name} must hold the chart's values by name, not {type(values).__name__}")
-        merged = _merged(merged, values)
+        merged = _merged(merged, mapping(storage.read_bytes(name).decode(), name))
     return merged
 
 

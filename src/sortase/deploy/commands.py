@@ -26,7 +26,7 @@ from ..pipeline.stop_request import ask_to_stop
 from .follow import Follower
 from .plan import Plan, plan_run, pods_of
 from .state import State
-from .targets import Target, again, target_of, target_or_folder
+from .targets import Target, again, named, submission_of, target_of, target_or_folder
 
 Say = Callable[[str], None]
 Stop = Callable[[], bool]
@@ -34,8 +34,12 @@ GRACE = 90.0  # seconds that a run which is cancelled has for its checkpoint
 
 
 def plan(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
-    target = target_of(options)
-    found = _planned(target)
+    """Of a run on the cluster that is named, or of one on this machine."""
+    if named(options):
+        found = _planned(target_of(options))
+    else:
+        found = Plan()
+        plan_run(submission_of(options)[0], found, elsewhere=False)
     for line in found.lines:
         print(line)
     if found.errors:
@@ -44,7 +48,7 @@ def plan(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
 
 def _planned(target: Target) -> Plan:
     found = Plan()
-    plan_run(target.submission, found)
+    plan_run(target.submission, found, elsewhere=True)
     objects = target.objects
     if objects is not None:
         found.lines += pods_of(objects)
@@ -63,7 +67,7 @@ def submit(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     target = target_of(options)
     if not options.no_checks:
         checked = Plan()
-        plan_run(target.submission, checked)
+        plan_run(target.submission, checked, elsewhere=True)
         for error in checked.errors:
             hint = "; --no-checks submits without looking from here" if isinstance(error, InfrastructureError) else ""
             raise type(error)(f"{error}{hint}; nothing was submitted")

@@ -33,17 +33,19 @@ class Plan:
         return result
 
 
-def plan_run(submission: Submission, plan: Plan) -> None:
-    """Stages, steps and paths of the run itself."""
+def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
+    """Stages, steps and paths of the run itself. ``elsewhere``: on a cluster, which has no paths of this machine."""
     config, folder = submission.config, submission.folder
     only = None if submission.command == "run" else submission.command
     plan.lines.append(f"run      {config.run.name}, attempt {submission.attempt}: {folder.url}")
-    plan.check("paths mean the same on the cluster", submission.require_reachable_paths)
-    if not storage.is_remote(folder.url):
-        plan.lines.append(
-            f"unknown  {folder.url} is a path of the pods: data and finished stages are not seen from here"
-        )
-        return
+    if elsewhere:
+        plan.check("paths mean the same on the cluster", submission.require_reachable_paths)
+        of_pods = [value for _, value in submission.paths if not storage.is_remote(value)]
+        if of_pods:
+            plan.lines.append(
+                f"unknown  {', '.join(of_pods)}: paths of the pods; data and stages are not seen from here"
+            )
+            return
 
     def stages() -> None:
         for stage in STAGES:

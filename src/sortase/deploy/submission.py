@@ -59,25 +59,27 @@ class Submission:
 
     def require_reachable_paths(self) -> None:
         """ConfigError for a path that cannot mean the same there: one that is relative to this folder."""
-        for where, value in _paths(self.config):
+        for where, value in self.paths:
             if not storage.is_remote(value) and not value.startswith("/"):
                 raise ConfigError(
                     f"{where} is {value!r}: a relative path is another one on a cluster; give a URL such as "
                     f"s3://bucket/{value.lstrip('./')}, or an absolute path that all pods mount"
                 )
 
-
-def _paths(config: Config) -> list[tuple[str, str]]:
-    genes = config.labels.gene_class_dict
-    found = {
-        "run.output": config.run.output,
-        "data.dataset": config.data.dataset,
-        "tokenize.input": config.tokenize and config.tokenize.input,
-        "tokenize.vocabulary": config.tokenize and config.tokenize.vocabulary,
-        "tokenize.medians": config.tokenize and config.tokenize.medians,
-        "tokenize.gene_names": config.tokenize and config.tokenize.gene_names,
-        "labels.vocabulary": config.labels.vocabulary,
-        "labels.gene_class_dict": genes if isinstance(genes, str) else None,
-        "predict.dataset": config.predict and config.predict.dataset,
-    }
-    return [(where, value) for where, value in found.items() if isinstance(value, str)]
+    @property
+    def paths(self) -> list[tuple[str, str]]:
+        """Settings that are paths or URLs, by name."""
+        config = self.config
+        genes = config.labels.gene_class_dict
+        found = {
+            "run.output": config.run.output,
+            "data.dataset": config.data.dataset,
+            "tokenize.input": config.tokenize and config.tokenize.input,
+            "tokenize.vocabulary": config.tokenize and config.tokenize.vocabulary,
+            "tokenize.medians": config.tokenize and config.tokenize.medians,
+            "tokenize.gene_names": config.tokenize and config.tokenize.gene_names,
+            "labels.vocabulary": config.labels.vocabulary,
+            "labels.gene_class_dict": genes if isinstance(genes, str) else None,
+            "predict.dataset": config.predict and config.predict.dataset,
+        }
+        return [(where, value) for where, value in found.items() if isinstance(value, str)]

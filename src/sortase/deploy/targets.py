@@ -91,11 +91,15 @@ def target_of(options: argparse.Namespace) -> Target:
     return Target(submission, cluster, name, objects)
 
 
+def named(options: argparse.Namespace) -> bool:
+    """Whether the options name a cluster."""
+    return bool(options.address or options.values or options.namespace or options.context)
+
+
 def target_or_folder(options: argparse.Namespace) -> tuple[Target | None, RunFolder]:
     if options.folder is not None:
         return None, RunFolder(options.folder.rstrip("/"))
-    asks = options.address or options.values or options.namespace or options.context
-    if asks:
+    if named(options):
         target = target_of(options)
         storage.configure(target.submission.config.storage)
         return target, target.submission.folder
