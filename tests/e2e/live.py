@@ -136,9 +136,11 @@ def released(namespace: str) -> Iterator[Any]:
     from helm_python.config import Config
 
     with Config(kubeconfig_path=os.environ["KUBECONFIG"], namespace=namespace) as helm:
-        yield helm
-        for release in helm.list(all_states=True):
-            helm.uninstall(release["name"])
+        try:
+            yield helm
+        finally:
+            for release in helm.list(all_states=True):
+                helm.uninstall(release["name"])
 
 
 def values(run: dict[str, Any], **changes: Any) -> dict[str, Any]:
