@@ -31,7 +31,10 @@ from sortase import storage
 from sortase.demo.runs import sequence_settings
 from sortase.pipeline.checkpoints import MANIFEST
 
-LONG = {"num_train_epochs": 120, "save_steps": 40, "eval_strategy": "no", "logging_steps": 10}  # 720 steps
+LONG = {  # 720 steps, the same whatever the number of workers
+    **{"num_train_epochs": 120, "save_steps": 40, "eval_strategy": "no", "logging_steps": 10},
+    **{"global_batch_size": 16, "per_device_train_batch_size": 8},
+}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@
 {{- /* What a RayJob does, in eight characters: another configuration is another job, never half of one. */ -}}
 {{- define "sortase.digest" -}}
 {{- $image := include "sortase.image" . -}}
-{{- dict "run" .Values.run "job" (pick .Values.job "command" "arguments" "attempt") "image" $image | toJson | sha256sum | trunc 8 -}}
+{{- dict "run" (include "sortase.run" .) "job" (pick .Values.job "command" "arguments" "attempt") "image" $image | toJson | sha256sum | trunc 8 -}}
 {{- end -}}
 
 {{- define "sortase.jobName" -}}
