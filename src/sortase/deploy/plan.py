@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import storage
+from ..config.train import check_arguments
+from ..config.tune_space import check_names
 from ..errors import SortaseError
 from ..pipeline.preflight import preflight
 from ..pipeline.stages import STAGES
@@ -47,6 +49,11 @@ def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
             )
             return
 
+    def arguments() -> None:
+        check_arguments(config.train.arguments)
+        if config.tune is not None:
+            check_names(config.tune.space)
+
     def stages() -> None:
         for stage in STAGES:
             if stage.wanted(config) and only in (None, stage.name):
@@ -54,6 +61,7 @@ def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
                 state = f"finished {mark['finished'][:19]}, done again only where inputs differ" if mark else "to do"
                 plan.lines.append(f"stage    {stage.name}: {state}")
 
+    plan.check("names of training arguments", arguments)
     storage.configure(config.storage)
     with storage.impatiently():
         plan.check("the run folder can be read", stages)

@@ -1,0 +1,356 @@
+"""Submissions from outside: names, states, waiting, and what is said of pods; the cluster is faked at its door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from sortase.cli import main, parser
+from sortase.config.load import check
+from sortase.deploy import pods, ray_jobs
+from sortase.deploy.chart import read_values
+from sortase.deploy.follow import SILENCE, Follower
+from sortase.deploy.kube import Kubernetes
+from sortase.deploy.rayjob import state_of
+from sortase.deploy.state import State
+from sortase.deploy.submission import LONGEST, Submission, short_name
+from sortase.errors import ConfigError, ExistingOutputError, InfrastructureError
+
+SETTINGS: dict[str, Any] = {
+    "run": {"name": "Cells_v2", "output": "s3://bucket/runs"},
+    "data": {"dataset": "s3://bucket/cells.dataset"},
+    "labels": {"column": "cell_type"},
+    "model": {"config": {"model_type": "bert"}},
+}
+
+
+def submission(attempt: int = 1, **sections: Any) -> Submission:
+    settings = SETTINGS | sections
+    return Submission(check(settings), settings, attempt=attempt)
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [("cells", "cells"), ("Cells_v2.1", "cells-v2-1"), ("7days", "run-7days"), ("...", "run"), ("-a-", "a")],
+)
+def test_names_fit_kubernetes(name: str, short: str) -> None:
+    assert short_name(name) == short
+
+
+def test_long_names_stay_apart() -> None:
+    first, second = (short_name("x" * 60 + end) for end in "ab")
+    assert first != second
+    assert max(len(first), len(second)) <= LONGEST
+
+
+def test_the_same_submission_has_the_same_digest_and_any_change_another() -> None:
+    changed = [submission(attempt=2), submission(train={"num_train_epochs": 2}), submission()]
+    assert len({each.digest for each in changed}) == 3
+    assert submission().digest == submission().digest
+
+
+@pytest.mark.parametrize(
+    "section",
+    [{"run": {"name": "x", "output": "runs"}}, {"data": {"dataset": "./cells.dataset"}}],
+    ids=["output", "dataset"],
+)
+def test_relative_paths_are_refused(section: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="relative path is another one on a cluster"):
+        submission(**section).require_reachable_paths()
+    submission(run={"name": "x", "output": "/mounted/runs"}).require_reachable_paths()
+
+
+def test_values_files_are_merged_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("head: {scratch: 1Gi, labels: {a: b}}\nmode: job\n")
+    (tmp_path / "b.yaml").write_text("head: {scratch: 2Gi}\n")
+    merged = read_values([str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")])
+    assert merged == {"mode": "job", "head": {"scratch": "2Gi", "labels": {"a": "b"}}}
+    (tmp_path / "c.yaml").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        read_values([str(tmp_path / "c.yaml")])
+
+
+def rayjob(deployment: str = "", job: str = "", message: str = "", reason: str = "", **metadata: Any) -> dict[str, Any]:
+    status = {"jobDeploymentStatus": deployment, "jobStatus": job, "message": message, "reason": reason}
+    return {"metadata": {"name": "x", **metadata}, "status": status}
+
+
+def told(code: int) -> str:
+    return f"Job entrypoint command failed with exit code {code}, last available logs"
+
+
+@pytest.mark.parametrize(
+    ("job", "phase", "code"),
+    [
+        (rayjob(), "waiting", None),
+        ({"metadata": {"name": "x"}}, "waiting", None),
+        (rayjob("Initializing"), "waiting", None),
+        (rayjob("Suspended"), "waiting", None),
+        (rayjob("Retrying", "FAILED", told(3)), "waiting", None),
+        (rayjob("Running", "RUNNING"), "running", None),
+        (rayjob("Running", "PENDING"), "running", None),
+        (rayjob("Complete", "SUCCEEDED"), "succeeded", 0),
+        (rayjob("Complete", "STOPPED"), "stopped", 5),
+        (rayjob("Failed", "FAILED", told(1), "AppFailed"), "failed", 1),
+        (rayjob("Failed", "FAILED", told(2), "AppFailed"), "failed", 2),
+        (rayjob("Failed", "FAILED", told(3), "AppFailed"), "failed", 3),
+        (rayjob("Failed", "FAILED", told(4), "AppFailed"), "failed", 4),
+        (rayjob("Failed", "FAILED", told(5), "AppFailed"), "stopped", 5),
+        (rayjob("Failed", "FAILED", told(6), "AppFailed"), "failed", 6),
+        (rayjob("Failed", "FAILED", told(-9), "AppFailed"), "failed", 3),
+        (rayjob("Failed", "FAILED", told(77), "AppFailed"), "failed", 1),
+        (rayjob("Failed", "FAILED", "no words", "AppFailed"), "failed", 1),
+        (rayjob("Failed", "RUNNING", "", "DeadlineExceeded"), "failed", 4),
+        (rayjob("Failed", "", "", "PreRunningDeadlineExceeded"), "failed", 3),
+        (rayjob("Failed", "", "", "SubmissionFailed"), "failed", 3),
+        (rayjob("ValidationFailed", "", "bad labels", "ValidationFailed"), "failed", 2),
+        (rayjob("Running", "RUNNING", deletionTimestamp="2026-01-01T00:00:00Z"), "waiting", None),
+    ],
+)
+def test_states_of_rayjobs(job: dict[str, Any], phase: str, code: int | None) -> None:
+    state = state_of(job)
+    assert (state.phase, state.exit_code) == (phase, code)
+    assert state.words
+
+
+def pod(name: str = "x-head", phase: str = "Running", reason: str | None = None, **more: Any) -> SimpleNamespace:
+    defaults = {"conditions": [], "init_container_statuses": [], "container_statuses": [], "message": "words"}
+    metadata = SimpleNamespace(name=name, labels={"ray.io/group": "train"}, deletion_timestamp=None)
+    return SimpleNamespace(
+        metadata=metadata, status=SimpleNamespace(phase=phase, reason=reason, **{**defaults, **more})
+    )
+
+
+def container(waiting: str | None = None, ended: str | None = None) -> SimpleNamespace:
+    state = SimpleNamespace(
+        waiting=waiting and SimpleNamespace(reason=waiting, message=None),
+        terminated=ended and SimpleNamespace(reason=ended),
+    )
+    return SimpleNamespace(state=state, last_state=None, image="registry/x:1")
+
+
+UNSCHEDULED = SimpleNamespace(type="PodScheduled", status="False", message="0/1 nodes: 1 Insufficient nvidia.com/gpu")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (pod(phase="Pending", conditions=[UNSCHEDULED]), "Insufficient nvidia.com/gpu"),
+        (pod(container_statuses=[container("ImagePullBackOff")]), "the image cannot be pulled: registry/x:1"),
+        (pod(init_container_statuses=[container("CreateContainerConfigError")]), "secret or config map"),
+        (pod(container_statuses=[container(ended="OOMKilled")]), "memory than its limit"),
+        (pod(phase="Failed", reason="Evicted"), "evicted by its node"),
+    ],
+)
+def test_troubles_of_pods_are_told_in_words(found: Any, words: str) -> None:
+    (trouble,) = pods.troubles([found], [], ["x"])
+    assert words in trouble
+
+
+def test_events_tell_what_pods_cannot() -> None:
+    def event(name: str, reason: str, kind: str = "Warning") -> SimpleNamespace:
+        at = SimpleNamespace(name=name)
+        return SimpleNamespace(
+            involved_object=at, reason=reason, message="exceeded quota", type=kind, last_timestamp="1", event_time=None
+        )
+
+    events = [event("x-1", "FailedToCreateHeadPod"), event("other", "FailedToCreateHeadPod"), event("x", "Pulled")]
+    assert pods.troubles([], events, ["x"]) == ("x-1: FailedToCreateHeadPod: exceeded quota",)
+    assert pods.troubles([pod()], [event("x-1", "Unhealthy")], ["x"]) == ()
+
+
+class Fake:
+    """A cluster that answers as told, one answer a look; an exception is raised."""
+
+    def __init__(self, *answers: Any, logs: tuple[str, ...] = ()):
+        self.answers, self.logs, self.deleted = list(answers), list(logs), False
+
+    def state(self, name: str) -> State:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def new_log(self, name: str) -> str:
+        return self.logs.pop(0) if self.logs else ""
+
+    def delete(self, name: str) -> None:
+        self.deleted = True
+
+
+RUNNING, DONE = State("running", "running"), State("succeeded", "succeeded", 0)
+STUCK = State("waiting", "waiting", troubles=("no room for 2 GPUs",))
+
+
+def followed(fake: Fake, **options: Any) -> tuple[State | None, list[str], str]:
+    said: list[str] = []
+    shown: list[str] = []
+    now = [0.0]
+    follower = Follower(
+        fake,
+        "x",
+        said.append,
+        shown.append,
+        clock=lambda: now[0],
+        sleep=lambda seconds: now.__setitem__(0, now[0] + seconds),
+        **options,
+    )
+    return follower.end(), said, "".join(shown)
+
+
+def test_a_wait_shows_the_log_once_and_outlives_lost_connections() -> None:
+    lost = InfrastructureError("the cluster does not answer")
+    fake = Fake(RUNNING, lost, lost, RUNNING, DONE, logs=("a\n", "b\n", "c\n"))
+    state, said, shown = followed(fake)
+    assert state == DONE
+    assert shown == "a\nb\nc\n"
+    assert said == ["running", str(lost), "running", "succeeded"]
+
+
+def test_a_cluster_that_is_silent_for_long_is_given_up_and_the_run_left_alone() -> None:
+    fake = Fake(RUNNING, InfrastructureError("no route"))
+    with pytest.raises(InfrastructureError, match=f"no answer for {SILENCE:.0f} s.*no route"):
+        followed(fake)
+    assert not fake.deleted
+
+
+def test_what_cannot_start_is_given_up_in_time_and_deleted() -> None:
+    fake = Fake(STUCK)
+    with pytest.raises(InfrastructureError, match="no room for 2 GPUs"):
+        followed(fake, start_seconds=30)
+    assert fake.deleted
+
+
+def test_troubles_that_pass_do_not_end_a_run() -> None:
+    fake = Fake(STUCK, STUCK, State("waiting", "waiting"), STUCK, STUCK, RUNNING, DONE)
+    state, said, _ = followed(fake, start_seconds=5)
+    assert state == DONE
+    assert "no room for 2 GPUs" in said
+
+
+def test_a_wait_ends_with_a_run_that_is_deleted_and_when_it_is_interrupted() -> None:
+    assert followed(Fake(RUNNING, State("absent", "gone")))[0] == State("absent", "gone")
+    assert followed(Fake(RUNNING), should_stop=lambda: True)[0] is None
+
+
+class Api(Kubernetes):
+    """Of which only the calls to the API server are replaced."""
+
+    def __init__(self, jobs: list[dict[str, Any]]):
+        self.namespace, self.jobs, self.calls = "ml", jobs, []
+
+    def job(self, name: str) -> dict[str, Any] | None:
+        return next((job for job in self.jobs if job["metadata"]["name"] == name), None)
+
+    def jobs_of(self, release: str) -> list[dict[str, Any]]:
+        return self.jobs
+
+    def _rayjobs(self, verb: str, *arguments: Any, **options: Any) -> Any:
+        self.calls.append(verb)
+        return {"metadata": {"name": "x", "uid": "1"}}
+
+    def _apply(self, each: Any, owner: Any = None, dry: bool = False) -> None:
+        self.calls.append(f"{each['kind']}{' owned' if owner else ''}")
+
+
+def objects(name: str) -> list[dict[str, Any]]:
+    labels = {"app.kubernetes.io/instance": "cells"}
+    return [{"kind": kind, "metadata": {"name": name, "labels": labels}} for kind in ("ConfigMap", "RayJob")]
+
+
+def test_what_a_job_needs_is_there_before_it_and_goes_with_it() -> None:
+    api = Api([])
+    assert api.submit(objects("cells-1"))
+    assert api.calls == ["ConfigMap", "create", "ConfigMap owned"]
+
+
+def test_the_same_again_is_attached_to_and_another_is_refused_while_one_runs() -> None:
+    running = rayjob("Running", "RUNNING") | {"metadata": {"name": "cells-1"}}
+    assert Api([running]).submit(objects("cells-1")) is False
+    refused = Api([running])
+    with pytest.raises(ExistingOutputError, match="RayJob cells-1 works on this run"):
+        refused.submit(objects("cells-2"))
+    assert refused.calls == []
+    over = rayjob("Complete", "SUCCEEDED") | {"metadata": {"name": "cells-1"}}
+    assert Api([over]).submit(objects("cells-2")) is True
+
+
+def test_jobs_of_ray_have_states_too() -> None:
+    def job(status: str, code: int | None = None) -> SimpleNamespace:
+        return SimpleNamespace(status=SimpleNamespace(value=status), message=f"{status} words", driver_exit_code=code)
+
+    codes = [ray_jobs._state_of(job(*given)).exit_code for given in (("SUCCEEDED",), ("STOPPED",), ("RUNNING",))]
+    assert codes == [0, 5, None]
+    assert ray_jobs._state_of(job("FAILED", 2)).exit_code == 2
+    assert ray_jobs._state_of(job("FAILED")).exit_code == 1
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (tmp_path / "values.yaml").write_text("run: {run: {name: x}}\n")
+    return [str(tmp_path / "run.yaml"), str(tmp_path / "values.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["submit", "-c", "{run}", "--address", "localhost:8265"], "must be that of Ray's dashboard"),
+        (["submit", "-c", "{run}", "--address", "http://x:8265", "-n", "ml"], "belong to Kubernetes"),
+        (["submit", "-c", "{run}", "-f", "{values}"], "given twice"),
+        (["submit", "-c", "{run}", "-n", "ml", "--image", "sortase"], "has no tag"),
+        (["status", "-c", "{run}", "--set", "labels.colum=1"], "did you mean 'labels.column'"),
+    ],
+)
+def test_bad_options_end_with_2_and_are_named(
+    words: list[str], told: str, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [word.format(run=files[0], values=files[1]) for word in words]
+    assert main(named) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_plan_names_everything_that_stands_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On this machine, without a cluster; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    settings = SETTINGS | {
+        "run": {"name": "x", "output": "runs"},
+        "data": {"dataset": "cells.dataset"},
+        "train": {"lr": 1},
+    }
+    Path("run.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["plan"]) == 2
+    shown = capsys.readouterr().out
+    assert "FAILED   names of training arguments" in shown
+    assert "FAILED   data, columns, classes and model: cells.dataset does not exist" in shown
+    assert "stage    train: to do" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("status", "logs", "cancel"):
+        assert main([command, str(tmp_path / "nothing")]) == 2
+        assert str(tmp_path / "nothing") in capsys.readouterr().err
+
+
+def test_the_way_back_is_a_command() -> None:
+    from sortase.deploy.targets import again
+
+    words = ["submit", "-c", "my run.yaml", "-f", "a.yaml", "-n", "ml", "--set", "run.name=it's", "--attempt", "2"]
+    options = parser().parse_args(words)
+    import shlex
+
+    back = parser().parse_args(shlex.split(again(options, "status"))[1:])
+    assert (back.config, back.values, back.namespace, back.set, back.attempt) == (
+        options.config,
+        options.values,
+        options.namespace,
+        options.set,
+        2,
+    )
