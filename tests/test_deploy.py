@@ -303,7 +303,10 @@ def files(tmp_path: Path) -> list[str]:
         (["submit", "-c", "{run}", "--address", "http://x:8265", "-n", "ml"], "belong to Kubernetes"),
         (["submit", "-c", "{run}", "-f", "{values}"], "given twice"),
         (["submit", "-c", "{run}", "-n", "ml", "--image", "sortase"], "has no tag"),
-        (["status", "-c", "{run}", "--set", "labels.colum=1"], "did you mean 'labels.column'"),
+        (
+            ["status", "-c", "{run}", "--set", "labels.colum=1"],
+            "run.yaml: unknown key 'labels.colum'; did you mean 'column'?",
+        ),
     ],
 )
 def test_bad_options_end_with_2_and_are_named(

@@ -44,18 +44,20 @@ def submission_of(options: argparse.Namespace) -> tuple[Submission, dict[str, An
     if options.config is not None and inner:
         raise ConfigError(f"the run is given twice: by --config {options.config} and by 'run' of {options.values}")
     if options.config is not None:
+        name = options.config
         with storage.impatiently():
-            text = storage.read_bytes(options.config).decode()
-        settings = settings_of(text, options.set, options.config)
+            text = storage.read_bytes(name).decode()
     else:
-        settings = settings_of(json.dumps(inner), options.set, f"'run' of {', '.join(options.values)}")
+        name = f"'run' of {', '.join(options.values)}"
+        text = json.dumps(inner)
+    settings = settings_of(text, options.set, name)
     if options.image:
         values = {**values, "image": {**values.get("image", {}), **_image(options.image)}}
     job = values.get("job", {})
     command = options.stage or job.get("command", "run")
     arguments = (*job.get("arguments", []), *(["--replace"] if options.replace else []))
     attempt = options.attempt or job.get("attempt", 1)
-    return Submission(check(settings), settings, command, arguments, attempt), values
+    return Submission(check(settings, name), settings, command, arguments, attempt), values
 
 
 def _image(name: str) -> dict[str, str]:
