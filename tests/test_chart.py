@@ -141,7 +141,20 @@ def test_another_configuration_is_another_job_and_nothing_else_is() -> None:
     changed = values_of("cpu")["run"] | {"train": {"num_train_epochs": 3}}
     assert len({name(), name(run=changed), name(job={"attempt": 2}), name(image={"tag": "other"})}) == 4
     assert name(drainSeconds=90, job={"ttlSecondsAfterFinished": 5}) == name()
+    assert name(groups={"train": {"replicas": 3}}) != name(), "the driver is told how many there are"
     assert of_kind("ConfigMap", rendered(values_of("cpu")))["immutable"] is True
+
+
+@pytest.mark.parametrize(
+    ("limit", "cpus", "autoscaling", "most"),
+    [("4", None, False, 8), ("1500m", None, False, 4), ("1500m", None, True, 8), ("4", 3, True, 12)],
+)
+def test_the_driver_knows_what_the_groups_grow_to(limit: str, cpus: int | None, autoscaling: bool, most: int) -> None:
+    """As Ray counts: whole CPUs, two pods or up to four."""
+    train = {"replicas": 2, "maxReplicas": 4, "cpus": cpus, "resources": {"limits": {"cpu": limit, "memory": "1Gi"}}}
+    values = values_of("cpu", groups={"train": train}, autoscaling={"enabled": autoscaling})
+    config = parse(of_kind("ConfigMap", rendered(values))["data"]["run.yaml"])
+    assert config.compute.most == {"CPU": most}
 
 
 def test_words_of_the_command_are_quoted() -> None:
