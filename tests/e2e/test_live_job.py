@@ -32,8 +32,12 @@ from sortase.demo.runs import sequence_settings
 from sortase.pipeline.checkpoints import MANIFEST
 
 LONG = {  # 720 steps, the same whatever the number of workers
-    **{"num_train_epochs": 120, "save_steps": 40, "eval_strategy": "no", "logging_steps": 10},
-    **{"global_batch_size": 16, "per_device_train_batch_size": 8},
+    "num_train_epochs": 120,
+    "save_steps": 40,
+    "eval_strategy": "no",
+    "logging_steps": 10,
+    "global_batch_size": 16,
+    "per_device_train_batch_size": 8,
 }
 
 
