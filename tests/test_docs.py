@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from sortase.cli import parser
+from sortase.config.compute import ComputeSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "docs" / "operations.md", ROOT / "k8s" / "README.md", ROOT / "helm" / "sortase" / "README.md"]
 VALUES = yaml.safe_load((ROOT / "helm" / "sortase" / "values.yaml").read_text())
 SECTIONS = "|".join(name for name in VALUES if name != "run")
+OF_KUBERNETES = {  # what it means stands in the documentation of Kubernetes
+    *("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "annotations", "labels"),
+    *("runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup", "allowPrivilegeEscalation", "readOnlyRootFilesystem"),
+}
 
 
 def writer() -> Any:
@@ -29,6 +37,12 @@ def writer() -> Any:
 
 def test_the_charts_readme_is_what_its_values_say() -> None:
     assert DOCUMENTS[2].read_text() == writer().readme(), "run: python helm/readme.py"
+
+
+def test_every_value_is_described() -> None:
+    bare = {name for name, _, words in writer().rows() if words == "as Kubernetes has it"}
+    assert bare
+    assert {name.rpartition(".")[2] for name in bare} <= OF_KUBERNETES, bare
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.parent.name)
@@ -53,3 +67,31 @@ def test_values_that_are_named_exist() -> None:
         for part in name.replace(".*.", ".train.").split("."):
             assert part in value, name
             value = value[part]
+
+
+def test_settings_of_compute_that_are_named_exist() -> None:
+    named = set(re.findall(r"`compute\.(\w+)", DOCUMENTS[0].read_text()))
+    assert named
+    assert named <= set(ComputeSpec.model_fields)
+
+
+def test_the_values_of_the_readme_suit_the_chart() -> None:
+    text = (ROOT / "README.md").read_text()
+    (block,) = [each for each in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if each.startswith("image:")]
+    schema = json.loads((ROOT / "helm" / "sortase" / "values.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(block), schema)
+
+
+def test_words_that_are_said_to_be_ours_are_ours() -> None:
+    """The first words of each row, among the strings of the sources."""
+    table = DOCUMENTS[0].read_text().partition("## Troubles in sortase's words")[2].partition("\n## ")[0]
+    quoted = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    assert len(quoted) > 20
+    told = [
+        node.value
+        for path in (ROOT / "src" / "sortase").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    for words in quoted:
+        assert any(words in each for each in told), words
