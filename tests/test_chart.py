@@ -94,6 +94,32 @@ def test_every_example_is_valid_for_kuberay(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_example_is_valid_for_kubernetes(path: Path) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+    checked = 0
+    for document in rendered(yaml.safe_load(path.read_text())):
+        if document["apiVersion"].partition("/")[0] not in ("ray.io", "monitoring.coreos.com"):
+            validate.validate(document, validate.latest_version(), strict=True)
+            checked += 1
+    assert checked > 1
+
+
+def test_kuberays_own_schedule_instead() -> None:
+    import jsonschema
+
+    if not CRDS.is_dir():
+        pytest.skip(f"KubeRay's CRDs are not in {CRDS}")
+    documents = rendered(values_of("openshift", schedule={"rayCronJob": True, "timeZone": "Europe/Berlin"}))
+    made = of_kind("RayCronJob", documents)
+    crd = yaml.safe_load((CRDS / "ray.io_raycronjobs.yaml").read_text())
+    schema = strict(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    jsonschema.validate(made, schema)
+    assert made["spec"]["jobTemplate"]["entrypoint"].startswith("'sortase' 'run'")
+    assert not [each for each in documents if each["kind"] in ("CronJob", "Role")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_pod_meets_the_restricted_standard(path: Path) -> None:
     documents = rendered(yaml.safe_load(path.read_text()))
     for pod in pods_of(documents):

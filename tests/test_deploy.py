@@ -14,7 +14,7 @@ from sortase.config.load import check
 from sortase.deploy import pods, ray_jobs
 from sortase.deploy.chart import read_values
 from sortase.deploy.follow import SILENCE, Follower
-from sortase.deploy.kube import Kubernetes
+from sortase.deploy.kube import Kubernetes, moment
 from sortase.deploy.rayjob import state_of
 from sortase.deploy.state import State
 from sortase.deploy.submission import LONGEST, Submission, short_name
@@ -277,6 +277,25 @@ def test_the_same_again_is_attached_to_and_another_is_refused_while_one_runs() -
     assert refused.calls == []
     over = rayjob("Complete", "SUCCEEDED") | {"metadata": {"name": "cells-1"}}
     assert Api([over]).submit(objects("cells-2")) is True
+
+
+def test_times_of_log_lines_are_ordered() -> None:
+    stamps = [
+        "2026-11-24T00:07:07Z",
+        "2026-11-24T00:07:07.12Z",
+        "2026-11-24T00:07:07.123Z",
+        "2026-11-24T02:07:08+02:00",
+    ]
+    assert sorted(stamps, key=moment) == stamps
+    assert moment("no time") < moment(stamps[0])
+
+
+def test_a_log_is_read_on_from_its_last_line() -> None:
+    api = Api([])
+    api._last_seen = moment("2026-11-24T00:00:01Z")
+    lines = [f"2026-11-24T00:00:0{second}.5Z line {second}" for second in range(4)]
+    assert list(api._unseen("\n".join(lines[:3]))) == ["line 1\n", "line 2\n"]
+    assert list(api._unseen("\n".join(lines[1:]))) == ["line 3\n"]
 
 
 def test_jobs_of_ray_have_states_too() -> None:

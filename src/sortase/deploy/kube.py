@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ from .state import State
 
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
 Result = TypeVar("Result")
+Moment = tuple[int, str]
 
 
 @contextmanager
@@ -52,7 +55,7 @@ class Kubernetes:
 
     context: str | None = None
     namespace: str = ""
-    _last_seen: str = field(default="", init=False)
+    _last_seen: Moment = field(default=(0, ""), init=False)
     _asked: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -62,8 +65,9 @@ class Kubernetes:
             raise MissingExtraError("Kubernetes needs the extra 'submit': pip install 'sortase[submit]'") from error
         try:
             config.load_kube_config(context=self.context)
-            _, active = config.list_kube_config_contexts()
-            given = (active if self.context is None else {"context": {}}).get("context", {}).get("namespace")
+            contexts, active = config.list_kube_config_contexts()
+            chosen = next((each for each in contexts if each["name"] == self.context), active)
+            given = chosen["context"].get("namespace")
         except config.ConfigException as error:
             try:
                 config.load_incluster_config()
@@ -76,9 +80,9 @@ class Kubernetes:
     def _client(self) -> Any:
         from kubernetes import client
 
-        api = client.ApiClient()
-        api.configuration.retries = 3
-        return api
+        configuration = client.Configuration.get_default_copy()
+        configuration.retries = 3
+        return client.ApiClient(configuration)
 
     @cached_property
     def _objects(self) -> Any:
@@ -235,7 +239,7 @@ class Kubernetes:
         head, begun = head_of(job), driver_began(job)
         if head is None or begun is None:  # before, Ray tells how it starts
             return ""
-        self._last_seen = max(self._last_seen, begun)
+        self._last_seen = max(self._last_seen, moment(begun))
         since = {"since_seconds": math.ceil(time.time() - self._asked) + 5} if self._asked else {}
         asked = time.time()
         try:
@@ -254,9 +258,18 @@ class Kubernetes:
         before = self._last_seen
         for line in text.splitlines():
             stamp, _, words = line.partition(" ")
-            if stamp > before:
-                self._last_seen = max(self._last_seen, stamp)
+            if moment(stamp) > before:
+                self._last_seen = max(self._last_seen, moment(stamp))
                 yield words + "\n"
+
+
+def moment(stamp: str) -> Moment:
+    """A time in RFC 3339 as seconds and the digits of nanoseconds, whose last zeros may be left out."""
+    found = re.fullmatch(r"([^.]+?)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", stamp)
+    if found is None:
+        return (0, "")
+    seconds = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00")).timestamp()
+    return (int(seconds), (found[2] or "").ljust(9, "0"))
 
 
 def _status(error: Exception) -> int | None:
