@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +15,13 @@ from sortase.cli import main, parser
 from sortase.config.load import check
 from sortase.deploy import pods, ray_jobs
 from sortase.deploy.chart import read_values
+from sortase.deploy.commands import end_as
 from sortase.deploy.follow import SILENCE, Follower
 from sortase.deploy.kube import Kubernetes, moment
 from sortase.deploy.rayjob import state_of
 from sortase.deploy.state import State
 from sortase.deploy.submission import LONGEST, Submission, short_name
-from sortase.errors import ConfigError, ExistingOutputError, InfrastructureError
+from sortase.errors import CancelledError, ConfigError, ExistingOutputError, InfrastructureError
 
 SETTINGS: dict[str, Any] = {
     "run": {"name": "Cells_v2", "output": "s3://bucket/runs"},
@@ -353,6 +356,42 @@ def test_a_plan_names_everything_that_stands_in_the_way(
     assert "FAILED   data, columns, classes and model: cells.dataset does not exist" in shown
     assert "stage    train: to do" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def target(folder: Path) -> Any:
+    from sortase.deploy.targets import Target
+
+    given = submission(run={"name": "x", "output": str(folder)})
+    return Target(given, SimpleNamespace(namespace="ml"), "x-sortase-2", [])
+
+
+def outcome(folder: Path, attempt: int, of: str, code: int) -> None:
+    from sortase import storage
+
+    told = {"attempt": attempt, "state": "x", "exit_code": code, "error": "words", "submission": of}
+    storage.write_json(str(folder / "x" / "logs" / f"attempt-{attempt}" / "outcome.json"), told)
+
+
+def test_of_what_is_gone_only_its_own_outcome_counts(tmp_path: Path) -> None:
+    gone = State("absent", "gone")
+    outcome(tmp_path, 1, "x-sortase-1", 0)
+    with pytest.raises(CancelledError, match="deleted before it ended"):
+        end_as(gone, target(tmp_path))
+    outcome(tmp_path, 2, "x-sortase-2", 3)
+    with pytest.raises(InfrastructureError, match="words"):
+        end_as(gone, target(tmp_path))
+    outcome(tmp_path, 3, "x-sortase-2", 0)
+    end_as(gone, target(tmp_path))
+
+
+def test_output_may_be_cut_short(tmp_path: Path) -> None:
+    """As by `| head`."""
+    log = tmp_path / "x" / "logs" / "attempt-1" / "driver.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("a line\n" * 100_000)
+    command = f"{sys.executable} -m sortase logs {tmp_path / 'x'} | head -n 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a line\n", "")
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

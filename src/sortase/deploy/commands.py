@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .. import storage
@@ -19,6 +20,7 @@ from ..errors import (
     SortaseError,
     WorkFailedError,
 )
+from ..pipeline.attempts import outcomes
 from ..pipeline.logs import logs_of, read_logs, tail_logs
 from ..pipeline.overview import overview
 from ..pipeline.run_folder import RunFolder
@@ -30,7 +32,6 @@ from .targets import Target, again, named, submission_of, target_of, target_or_f
 
 Say = Callable[[str], None]
 Stop = Callable[[], bool]
-GRACE = 90.0  # seconds that a run which is cancelled has for its checkpoint
 
 
 def plan(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
@@ -95,7 +96,7 @@ def end_as(state: State, target: Target) -> None:
     code = state.exit_code
     words = state.words
     if state.phase == "absent":
-        found = _outcome(target.submission.folder)
+        found = _outcome(target)
         code, words = found if found else (CancelledError.exit_code, f"{target.place} was deleted before it ended")
     if code:
         raise ERRORS.get(code, WorkFailedError)(words)
@@ -107,12 +108,13 @@ ERRORS: dict[int, type[SortaseError]] = {
 }
 
 
-def _outcome(folder: RunFolder) -> tuple[int, str] | None:
+def _outcome(target: Target) -> tuple[int, str] | None:
+    """What became of this submission's last attempt, where its folder tells."""
     try:
-        seen = overview(folder)
+        of_it = [each for each in outcomes(target.submission.folder.url) if each["submission"] == target.name]
     except SortaseError:
         return None
-    return None if seen.exit_code is None else (seen.exit_code, seen.error or seen.state)
+    return (of_it[-1]["exit_code"], of_it[-1]["error"] or of_it[-1]["state"]) if of_it else None
 
 
 def status(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
@@ -133,6 +135,8 @@ def status(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     try:
         with storage.impatiently():
             seen = overview(folder)
+        if seen.state == "working" and told and (state.is_over or state.phase == "absent"):
+            seen = replace(seen, state="ended without a word")
         told["run"] = seen.as_json()
         lines += seen.lines()
     except (MissingInputError, InfrastructureError) as error:
@@ -158,7 +162,10 @@ def logs(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     if not names:
         if target is None:
             raise MissingInputError(f"{folder.url} has no logs")
-        _show(target.backend.new_log(target.name))
+        text = target.backend.new_log(target.name)
+        if not text:
+            raise MissingInputError(f"{folder.url} has no logs, and {target.place} has no driver that tells")
+        _show(text)
         return
     drivers = [name for name in names if name.endswith("/driver")]
     name = options.name or (drivers or names)[-1]
