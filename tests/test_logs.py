@@ -18,7 +18,7 @@ from cluster_data import wait_until
 from makers import architecture, rows
 from sortase import storage
 from sortase.cli import main
-from sortase.errors import FencedError, InputError, WorkFailedError
+from sortase.errors import CancelledError, FencedError, InputError, WorkFailedError
 from sortase.pipeline.attempts import attempted, outcomes
 from sortase.pipeline.logs import logs_of, read_logs, tail_logs
 from sortase.pipeline.run_folder import RunFolder
@@ -428,6 +428,35 @@ class TestOutcomes:
             attempt.folder.fence()
         assert [(each["attempt"], each["state"]) for each in outcomes(url)] == [(1, "cancelled")]
         assert not storage.exists(storage.join(url, "events.jsonl"))
+
+    @pytest.mark.parametrize(
+        ("error", "wished", "words"),
+        [
+            pytest.param(CancelledError("a node went"), None, None, id="interrupted"),
+            pytest.param(CancelledError("asked"), 1, "was cancelled", id="asked to stop"),
+            pytest.param(FencedError("attempt 2 came"), None, "taken over before: attempt 2 came", id="fenced"),
+        ],
+    )
+    def test_a_retry_neither_undoes_a_cancellation_nor_fights_a_later_attempt(
+        self,
+        config: Path,
+        error: Exception,
+        wished: int | None,
+        words: str | None,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("SORTASE_SUBMISSION", "one")
+        with monkeypatch.context() as patch:
+            patch.setattr("sortase.pipeline.run.preflight", raising(error))
+            assert main(["prepare", "-c", str(config)]) == 5
+        if wished:
+            storage.write_json(storage.join(url_of(config), "stop.json"), {"attempt": wished})
+        capsys.readouterr()
+        assert main(["prepare", "-c", str(config)]) == (5 if words else 0)
+        assert (words or "") in capsys.readouterr().err
+        monkeypatch.setenv("SORTASE_SUBMISSION", "another")
+        assert main(["prepare", "-c", str(config)]) == 0
 
     def test_a_refused_attempt_leaves_the_timeline_to_the_one_at_work(self, config: Path) -> None:
         RunFolder(url_of(config)).begin()

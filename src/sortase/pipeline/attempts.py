@@ -20,7 +20,7 @@ from .. import storage
 from ..config.load import parse
 from ..config.run import Config
 from ..config.storage import StorageSpec
-from ..errors import CancelledError, ConfigError, SortaseError
+from ..errors import CancelledError, ConfigError, FencedError, SortaseError
 from ..redact import redacted
 from .events import Events
 from .logs import LogPlace, kept_logs, placed_at, wanted
@@ -149,15 +149,26 @@ def outcomes(folder_url: str) -> list[dict[str, Any]]:
 
 
 def refuse_again(folder_url: str) -> None:
-    """ConfigError where an earlier attempt of this submission (``SORTASE_SUBMISSION``) was refused: Kubernetes starts
-    the same command again after any failure, and this one would only repeat itself."""
+    """Kubernetes starts the same command again after any failure of a submission (``SORTASE_SUBMISSION``); this one is
+    not to be worked on again where that would repeat a refusal, undo a cancellation, or fight a later attempt.
+
+    Raises:
+        ConfigError, CancelledError: the submission was refused, cancelled, or taken over by another one.
+    """
     submission = _submission()
     if submission is None:
         return
+    wish = RunFolder(folder_url).read("stop.json") or {}
     for outcome in outcomes(folder_url):
-        if outcome["submission"] == submission and outcome["exit_code"] == ConfigError.exit_code:
-            words = outcome["error"].partition(": ")[2]
+        if outcome["submission"] != submission or outcome["error"] is None:
+            continue
+        kind, _, words = outcome["error"].partition(": ")
+        if outcome["exit_code"] == ConfigError.exit_code:
             raise ConfigError(f"this submission was refused before: {words}")
+        if kind == FencedError.__name__:
+            raise CancelledError(f"this submission was taken over before: {words}")
+        if outcome["exit_code"] == CancelledError.exit_code and outcome["attempt"] == wish.get("attempt"):
+            raise CancelledError("this submission was cancelled; another attempt of the run continues it")
 
 
 @contextmanager
@@ -165,7 +176,7 @@ def attempted_from(text: str, overrides: list[str]) -> Iterator[None]:
     """`attempted`, for a run.yaml that may be wrong elsewhere; nothing where not even the run's folder is known.
 
     Raises:
-        ConfigError: the same submission was refused before.
+        ConfigError, CancelledError: the same submission was refused, cancelled or taken over before.
     """
     known = _run_of(text, overrides)
     if known is None:
