@@ -128,9 +128,9 @@ def pod(name: str = "x-head", phase: str = "Running", reason: str | None = None,
     )
 
 
-def container(waiting: str | None = None, ended: str | None = None) -> SimpleNamespace:
+def container(waiting: str | None = None, ended: str | None = None, message: str | None = None) -> SimpleNamespace:
     state = SimpleNamespace(
-        waiting=waiting and SimpleNamespace(reason=waiting, message=None),
+        waiting=waiting and SimpleNamespace(reason=waiting, message=message),
         terminated=ended and SimpleNamespace(reason=ended),
     )
     return SimpleNamespace(state=state, last_state=None, image="registry/x:1")
@@ -152,6 +152,16 @@ UNSCHEDULED = SimpleNamespace(type="PodScheduled", status="False", message="0/1 
 def test_troubles_of_pods_are_told_in_words(found: Any, words: str) -> None:
     (trouble,) = pods.troubles([found], [], ["x"])
     assert words in trouble
+
+
+def test_many_pods_with_one_trouble_are_one_line() -> None:
+    again = 'Back-off pulling image "x": ErrImagePull: not found'
+    told = ["not found", again, "not found"]
+    found = [
+        pod(f"x-{place}", container_statuses=[container("ErrImagePull", message=words)])
+        for place, words in enumerate(told)
+    ]
+    assert pods.troubles(found, [], ["x"]) == ("pod x-0 and 2 others: the image cannot be pulled: not found",)
 
 
 def test_events_tell_what_pods_cannot() -> None:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+LONGEST = 300  # characters of Kubernetes' own words
+
 HINTS = {
     "ErrImagePull": "the image cannot be pulled",
     "ImagePullBackOff": "the image cannot be pulled",
@@ -35,17 +37,31 @@ def counted(pods: Iterable[Any]) -> tuple[str, ...]:
 
 
 def troubles(pods: Iterable[Any], events: Iterable[Any], names: Iterable[str]) -> tuple[str, ...]:
-    """Each trouble once. Of events, only warnings about objects whose names begin like one of ``names``, and only where
-    their pods do not tell."""
-    found = [line for pod in pods for line in _of_pod(pod)]
-    if not found:
-        starts = tuple(names)
-        found = [
-            f"{event.involved_object.name}: {event.reason}: {' '.join((event.message or '').split())}"
-            for event in sorted(events, key=lambda event: str(event.last_timestamp or event.event_time or ""))
-            if event.type == "Warning" and event.reason in WARNINGS and event.involved_object.name.startswith(starts)
-        ][-3:]
-    return tuple(dict.fromkeys(found))
+    """Each trouble once, however many pods have it. Where pods do not tell: warnings about objects whose names begin like
+    one of ``names``."""
+    having: dict[str, list[str]] = {}
+    for pod in pods:
+        for words in dict.fromkeys(_of_pod(pod)):
+            having.setdefault(words, []).append(pod.metadata.name)
+    if having:
+        return tuple(f"pod {' and '.join(_shown(sorted(each)))}: {words}" for words, each in having.items())
+    starts = tuple(names)
+    found = [
+        f"{event.involved_object.name}: {event.reason}: {_short(event.message)}"
+        for event in sorted(events, key=lambda event: str(event.last_timestamp or event.event_time or ""))
+        if event.type == "Warning" and event.reason in WARNINGS and event.involved_object.name.startswith(starts)
+    ]
+    return tuple(dict.fromkeys(found[-3:]))
+
+
+def _shown(names: list[str]) -> list[str]:
+    return names if len(names) < 3 else [names[0], f"{len(names) - 1} others"]
+
+
+def _short(message: str | None) -> str:
+    """One line, without what comes and goes while the same is tried again."""
+    words = " ".join((message or "").split()).rpartition("ErrImagePull: ")[2]
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
 
 
 WARNINGS = (  # of KubeRay and of the scheduler; others, such as probes of a pod that starts, come and go
@@ -55,21 +71,17 @@ WARNINGS = (  # of KubeRay and of the scheduler; others, such as probes of a pod
 
 
 def _of_pod(pod: Any) -> Iterator[str]:
-    name = pod.metadata.name
     if pod.metadata.deletion_timestamp:
         return
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
-            yield f"pod {name} cannot be scheduled: {condition.message}"
+            yield f"cannot be scheduled: {_short(condition.message)}"
     if pod.status.phase == "Failed" and pod.status.reason in HINTS:
-        yield f"pod {name}: {HINTS[pod.status.reason]}: {pod.status.message}"
+        yield f"{HINTS[pod.status.reason]}: {_short(pod.status.message)}"
     for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
-        waiting = container.state.waiting if container.state else None
-        if waiting and waiting.reason in HINTS:
-            yield f"pod {name}: {HINTS[waiting.reason]}: {waiting.message or container.image}"
-        for ended in (
-            container.state and container.state.terminated,
-            container.last_state and container.last_state.terminated,
-        ):
-            if ended and ended.reason in HINTS:
-                yield f"pod {name}: {HINTS[ended.reason]}"
+        states = [state for state in (container.state, container.last_state) if state]
+        for state in states:
+            if state.waiting and state.waiting.reason in HINTS:
+                yield f"{HINTS[state.waiting.reason]}: {_short(state.waiting.message) or container.image}"
+            if state.terminated and state.terminated.reason in HINTS:
+                yield HINTS[state.terminated.reason]
