@@ -37,8 +37,8 @@ def counted(pods: Iterable[Any]) -> tuple[str, ...]:
 
 
 def troubles(pods: Iterable[Any], events: Iterable[Any], names: Iterable[str]) -> tuple[str, ...]:
-    """Each trouble once, however many pods have it. Where pods do not tell: warnings about objects whose names begin like
-    one of ``names``."""
+    """Each trouble once, however many pods have it. Where pods do not tell: warnings about objects whose names begin
+    like one of ``names``."""
     having: dict[str, list[str]] = {}
     for pod in pods:
         for words in dict.fromkeys(_of_pod(pod)):
