@@ -23,7 +23,6 @@ CHOICES = {
     "auth.mode": ["token", "disabled"],
     "image.pullPolicy": ["Always", "IfNotPresent", "Never"],
     "job.command": ["run", "tokenize", "prepare", "train", "tune", "evaluate", "predict", "report"],
-    "job.submissionMode": ["HTTPMode", "K8sJobMode"],
     "schedule.concurrencyPolicy": ["Forbid", "Replace", "Allow"],
 }
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}

@@ -1,7 +1,8 @@
 {{- /* The spec of a RayJob; also what the schedule makes. */ -}}
 {{- define "sortase.rayjob" -}}
 entrypoint: {{ include "sortase.entrypoint" . | quote }}
-submissionMode: {{ .Values.job.submissionMode }}
+{{- /* The other modes start pods, or containers, that restricted namespaces refuse. */}}
+submissionMode: HTTPMode
 backoffLimit: {{ .Values.job.backoffLimit }}
 {{- with .Values.job.activeDeadlineSeconds }}
 activeDeadlineSeconds: {{ . }}
