@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from programs import kubectl
 
 pytest.importorskip("helm_python", reason="pip install helm-python-sdk")
 
@@ -64,17 +65,6 @@ def quantity(value: object) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def kubectl() -> str:
-    """On PATH, or where the test cluster keeps it."""
-    path = os.environ.get("PATH", "")
-    if "KUBECONFIG" in os.environ:
-        path += f"{os.pathsep}{Path(os.environ['KUBECONFIG']).resolve().parents[1] / 'bin'}"
-    found = shutil.which("kubectl", path=path)
-    if found is None:
-        pytest.skip("needs kubectl on PATH; it runs: kubectl kustomize k8s/base (and each folder of k8s/overlays)")
-    return found
-
-
 # ---- the examples are the chart's
 
 
@@ -110,7 +100,7 @@ def test_kustomizations_name_every_file_and_only_files_that_are_there() -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_kubectl_builds(folder: Path, tmp_path: Path) -> None:
     """From a copy, with the credentials' example as the file that a user writes."""
-    program = kubectl()
+    program = kubectl(f"kubectl kustomize {folder.relative_to(ROOT)}")
     copy = tmp_path / "k8s"
     shutil.copytree(K8S, copy, ignore=shutil.ignore_patterns("s3.env"))
     for example in copy.rglob("*.env.example"):
