@@ -71,7 +71,7 @@ def may(namespace: str) -> Callable[..., bool]:
     from kubernetes import client, config
 
     config.load_kube_config()
-    api = client.AuthorizationV1Api()
+    api: Any = client.AuthorizationV1Api()
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
 
     def ask(verb: str, group: str, resource: str, where: str = namespace) -> bool:
