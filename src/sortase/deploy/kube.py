@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, ExistingOutputError, InfrastructureError, MissingExtraError
@@ -18,6 +20,7 @@ from .chart import Object
 from .rayjob import cluster_of, driver_began, head_of, state_of
 from .state import State
 
+ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
 Result = TypeVar("Result")
 Moment = tuple[int, str]
@@ -41,8 +44,6 @@ def answered(what: str) -> Iterator[None]:
 
 
 def _message(error: Any) -> str:
-    import json
-
     try:
         return str(json.loads(error.body)["message"])
     except (ValueError, KeyError, TypeError):
@@ -73,7 +74,7 @@ class Kubernetes:
                 config.load_incluster_config()
             except config.ConfigException:
                 raise ConfigError(f"no cluster: {error}; set KUBECONFIG, or --context") from error
-            given = None
+            given = ACCOUNT_NAMESPACE.read_text().strip()
         self.namespace = self.namespace or given or "default"
 
     @cached_property
@@ -99,8 +100,6 @@ class Kubernetes:
     def _call(self, what: str, call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         with answered(what):
             return call(*arguments, _request_timeout=30, **options)
-
-    # ---- the run
 
     def job(self, name: str) -> Object | None:
         try:
@@ -205,8 +204,6 @@ class Kubernetes:
 
     def delete(self, name: str) -> None:
         self._rayjobs("delete", name, propagation_policy="Background")
-
-    # ---- how it is
 
     def state(self, name: str) -> State:
         job = self.job(name)
