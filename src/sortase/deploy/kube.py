@@ -168,20 +168,16 @@ class Kubernetes:
             self._apply(each, dry=True)
 
     def _apply(self, each: Object, owner: Object | None = None, dry: bool = False) -> None:
-        """Server-side: what is there already is taken over, and goes with the RayJobs that own it."""
+        """Server-side: what is there already is taken over, and goes with the RayJobs that own it. Always whole: it may have
+        gone with an earlier owner a moment ago."""
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         what = f"{each['kind']} {each['metadata']['name']}"
         body = {**each, "metadata": {**each["metadata"], "namespace": self.namespace}}
         manager = "sortase"
         if owner is not None:
-            body = {name: body[name] for name in ("apiVersion", "kind")}
             manager = f"sortase-{owner['uid']}"  # each owner by a manager of its own: they add up
-            body["metadata"] = {
-                "name": each["metadata"]["name"],
-                "namespace": self.namespace,
-                "ownerReferences": [owner],
-            }
+            body["metadata"]["ownerReferences"] = [owner]
         with answered(what):
             try:
                 resource = self._dynamic.resources.get(api_version=each["apiVersion"], kind=each["kind"])
