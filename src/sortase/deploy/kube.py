@@ -168,8 +168,8 @@ class Kubernetes:
             self._apply(each, dry=True)
 
     def _apply(self, each: Object, owner: Object | None = None, dry: bool = False) -> None:
-        """Server-side: what is there already is taken over, and goes with the RayJobs that own it. Always whole: it may have
-        gone with an earlier owner a moment ago."""
+        """Server-side: what is there already is taken over, and goes with the RayJobs that own it. Always whole: it may
+        have gone with an earlier owner a moment ago."""
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         what = f"{each['kind']} {each['metadata']['name']}"
