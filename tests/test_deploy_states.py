@@ -1,4 +1,4 @@
-"""How submitted runs are: states of RayJobs and jobs, troubles of pods, and waiting for the end; the cluster is faked."""
+"""How submitted runs are: states of RayJobs and jobs, troubles of pods, and waiting for the end. Clusters are faked."""
 
 from __future__ import annotations
 
