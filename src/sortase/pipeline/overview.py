@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +36,7 @@ class Overview:
     seconds_left: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     metrics_step: int | None = None
+    trials: dict[str, int] = field(default_factory=dict)  # of a search, by what became of them
     checkpoint: str | None = None
     quiet_seconds: float | None = None
 
@@ -54,6 +56,8 @@ class Overview:
             )
         if self.stage:
             told.append(f"stage      {self.stage}{self._progress()}")
+        if self.trials:
+            told.append("trials     " + ", ".join(f"{count} {state}" for state, count in self.trials.items()))
         if self.metrics:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
             told.append(f"metrics    {shown}" + (f" (step {self.metrics_step})" if self.metrics_step else ""))
@@ -95,6 +99,7 @@ def overview(folder: RunFolder) -> Overview:
         exit_code=outcome["exit_code"] if outcome else None,
         stages={name: mark["seconds"] for name, mark in folder.stages().items()},
         stage=None if stage is None or is_over.get(stage) else stage,
+        trials=_trials(lines),
         checkpoint=_checkpoint(folder),
         quiet_seconds=_quiet(lines),
         **_training(lines, folder),
@@ -122,6 +127,11 @@ def _training(lines: list[dict[str, Any]], folder: RunFolder) -> dict[str, Any]:
         found |= {"metrics": numbers, "metrics_step": None}
     found["metrics"] = dict(list(found.get("metrics", {}).items())[:8])
     return found
+
+
+def _trials(lines: list[dict[str, Any]]) -> dict[str, int]:
+    newest = {line["trial"]: line["event"] for line in lines if line["stage"] == "tune" and "trial" in line}
+    return dict(sorted(Counter(newest.values()).items()))
 
 
 def _checkpoint(folder: RunFolder) -> str | None:
