@@ -110,6 +110,7 @@ def test_however_it_ends_all_is_kept(root: str, how: str, code: int, kept: list[
             print("stopping", file=sys.stderr)
             sys.exit(5)
         signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started without
         logs.FLUSH_SECONDS = 600
         with kept_logs(place, "driver"):
             print("line")
