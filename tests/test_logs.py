@@ -280,14 +280,13 @@ def test_output_that_storage_does_not_take_is_bounded_in_memory(tmp_path: Path) 
 def test_logs_do_not_make_the_work_wait_less_long_for_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     from sortase import _retry
     from sortase.errors import StorageError
-    from sortase.pipeline.logs import _aside
 
     def refused() -> None:
         raise ConnectionError("refused")
 
     monkeypatch.setattr(_retry, "IMPATIENT", 0.01)
     before = _retry._budget()
-    with pytest.raises(StorageError), _aside(), storage.impatiently():
+    with pytest.raises(StorageError), _retry.aside(), storage.impatiently():
         _retry.attempt(refused, "write", "s3://b/k")
     assert _retry._budget() == before
 
