@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import InfrastructureError
+from ..errors import InfrastructureError, SortaseError
 from .state import State
 
 EVERY = 2.0  # seconds
@@ -42,14 +42,13 @@ class Follower:
         Raises InfrastructureError when it was given up: the run is then deleted where it never started, and goes on
         where only the cluster does not answer.
         """
-        self._said = ""
+        self._said = self._unread = ""
         self._troubles: tuple[str, ...] = ()
         heard = self.clock()
         troubled: float | None = None
         while not self.should_stop():
             try:
                 state = self.backend.state(self.name)
-                self.show(self.backend.new_log(self.name))
                 heard = self.clock()
             except InfrastructureError as error:
                 self._tell(str(error))
@@ -59,6 +58,7 @@ class Follower:
                     ) from error
                 self.sleep(EVERY)
                 continue
+            self._show_log()
             self._tell(state.words)
             for trouble in state.troubles:
                 if trouble not in self._troubles:
@@ -77,6 +77,16 @@ class Follower:
                 troubled = None
             self.sleep(EVERY)
         return None
+
+    def _show_log(self) -> None:
+        """The log may be out of reach, as of a head whose node is gone, while the state is known."""
+        try:
+            self.show(self.backend.new_log(self.name))
+            self._unread = ""
+        except SortaseError as error:
+            if str(error) != self._unread:
+                self._unread = str(error)
+                self.say(self._unread)
 
     def _tell(self, words: str) -> None:
         if words != self._said:

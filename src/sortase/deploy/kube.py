@@ -226,8 +226,6 @@ class Kubernetes:
 
     def new_log(self, name: str) -> str:
         """What the head's log holds beyond the last call: the driver's lines. Empty where there is no head."""
-        from kubernetes.client import ApiException
-
         job = self.job(name) or {}
         head, begun = head_of(job), driver_began(job)
         if head is None or begun is None:  # before, Ray tells how it starts
@@ -236,13 +234,18 @@ class Kubernetes:
         since = {"since_seconds": math.ceil(time.time() - self._asked) + 5} if self._asked else {}
         asked = time.time()
         try:
-            text = self._core.read_namespaced_pod_log(
-                head, self.namespace, container="ray-head", timestamps=True, _request_timeout=30, **since
+            text = self._call(
+                f"the log of pod {head}",
+                self._core.read_namespaced_pod_log,
+                *(head, self.namespace),
+                container="ray-head",
+                timestamps=True,
+                **since,
             )
-        except ApiException as error:
-            if error.status in (400, 404):  # its container waits, or the pod is gone
+        except ConfigError as error:
+            if _status(error) in (400, 404):  # its container waits, or the pod is gone
                 return ""
-            raise InfrastructureError(f"the log of pod {head}: {error.status} {error.reason}") from error
+            raise
         self._asked = asked
         return "".join(self._unseen(text))
 
