@@ -38,7 +38,7 @@ def counted(pods: Iterable[Any]) -> tuple[str, ...]:
 
 def troubles(pods: Iterable[Any], events: Iterable[Any], names: Iterable[str]) -> tuple[str, ...]:
     """Each trouble once, however many pods have it. Where pods do not tell: warnings about objects whose names begin
-    like one of ``names``."""
+    like one of ``names``, and with which nothing went well since (events stay for an hour)."""
     having: dict[str, list[str]] = {}
     for pod in pods:
         for words in dict.fromkeys(_of_pod(pod)):
@@ -46,12 +46,14 @@ def troubles(pods: Iterable[Any], events: Iterable[Any], names: Iterable[str]) -
     if having:
         return tuple(f"pod {' and '.join(_shown(sorted(each)))}: {words}" for words, each in having.items())
     starts = tuple(names)
-    found = [
-        f"{event.involved_object.name}: {event.reason}: {_short(event.message)}"
-        for event in sorted(events, key=lambda event: str(event.last_timestamp or event.event_time or ""))
-        if event.type == "Warning" and event.reason in WARNINGS and event.involved_object.name.startswith(starts)
-    ]
-    return tuple(dict.fromkeys(found[-3:]))
+    found: dict[str, list[str]] = {}
+    for event in sorted(events, key=lambda event: str(event.last_timestamp or event.event_time or "")):
+        name = event.involved_object.name
+        if event.type == "Normal":
+            found.pop(name, None)
+        elif event.reason in WARNINGS and name.startswith(starts):
+            found.setdefault(name, []).append(f"{name}: {event.reason}: {_short(event.message)}")
+    return tuple(dict.fromkeys([words for each in found.values() for words in each][-3:]))
 
 
 def _shown(names: list[str]) -> list[str]:
