@@ -40,6 +40,13 @@ def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
     config, folder = submission.config, submission.folder
     only = None if submission.command == "run" else submission.command
     plan.lines.append(f"run      {config.run.name}, attempt {submission.attempt}: {folder.url}")
+
+    def arguments() -> None:
+        check_arguments(config.train.arguments)
+        if config.tune is not None:
+            check_names(config.tune.space)
+
+    plan.check("names of training arguments", arguments)
     if elsewhere:
         plan.check("paths mean the same on the cluster", submission.require_reachable_paths)
         of_pods = [value for _, value in submission.paths if not storage.is_remote(value)]
@@ -49,11 +56,6 @@ def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
             )
             return
 
-    def arguments() -> None:
-        check_arguments(config.train.arguments)
-        if config.tune is not None:
-            check_names(config.tune.space)
-
     def stages() -> None:
         for stage in STAGES:
             if stage.wanted(config) and only in (None, stage.name):
@@ -61,7 +63,6 @@ def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
                 state = f"finished {mark['finished'][:19]}, done again only where inputs differ" if mark else "to do"
                 plan.lines.append(f"stage    {stage.name}: {state}")
 
-    plan.check("names of training arguments", arguments)
     storage.configure(config.storage)
     with storage.impatiently():
         plan.check("the run folder can be read", stages)

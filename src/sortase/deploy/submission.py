@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import yaml
 
@@ -81,5 +82,14 @@ class Submission:
             "labels.vocabulary": config.labels.vocabulary,
             "labels.gene_class_dict": genes if isinstance(genes, str) else None,
             "predict.dataset": config.predict and config.predict.dataset,
+            "model.checkpoint": _path(config.model.checkpoint),
+            "model.tokenizer": _path(config.model.tokenizer),
+            "compute.deepspeed": config.compute.deepspeed,
         }
         return [(where, value) for where, value in found.items() if isinstance(value, str)]
+
+
+def _path(value: str | None) -> str | None:
+    """None for a model's name at the Hugging Face hub, which may look like a relative path."""
+    is_path = value is not None and (storage.is_remote(value) or value.startswith(("/", ".")) or Path(value).exists())
+    return value if is_path else None

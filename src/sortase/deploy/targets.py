@@ -52,12 +52,21 @@ def submission_of(options: argparse.Namespace) -> tuple[Submission, dict[str, An
         text = json.dumps(inner)
     settings = settings_of(text, options.set, name)
     if options.image:
-        values = {**values, "image": {**values.get("image", {}), **_image(options.image)}}
-    job = values.get("job", {})
+        values = {**values, "image": {**_section(values, "image"), **_image(options.image)}}
+    job = _section(values, "job")
     command = options.stage or job.get("command", "run")
-    arguments = (*job.get("arguments", []), *(["--replace"] if options.replace else []))
-    attempt = options.attempt or job.get("attempt", 1)
+    given, attempt = job.get("arguments", []), options.attempt or job.get("attempt", 1)
+    if not isinstance(given, list) or not isinstance(attempt, int) or attempt < 1:
+        raise ConfigError(f"arguments of a job are a list and its attempt a number from 1, not {given!r}, {attempt!r}")
+    arguments = (*map(str, given), *(["--replace"] if options.replace else []))
     return Submission(check(settings, name), settings, command, arguments, attempt), values
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    found = values.get(name, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"'{name}' of the values must hold settings by name, not {found!r}")
+    return found
 
 
 def _image(name: str) -> dict[str, str]:
@@ -88,6 +97,7 @@ def target_of(options: argparse.Namespace) -> Target:
     from .kube import Kubernetes
 
     cluster = Kubernetes(options.context, options.namespace or "")
+    options.namespace = cluster.namespace  # what comes back to this run names it, whatever is current then
     objects = rendered(submission, values, cluster.namespace)
     (name,) = [each["metadata"]["name"] for each in objects if each["kind"] == "RayJob"]
     return Target(submission, cluster, name, objects)
@@ -100,6 +110,8 @@ def named(options: argparse.Namespace) -> bool:
 
 def target_or_folder(options: argparse.Namespace) -> tuple[Target | None, RunFolder]:
     if options.folder is not None:
+        if options.config or named(options):
+            raise ConfigError("a run folder is looked at by itself; leave it out to name a configuration or a cluster")
         return None, RunFolder(options.folder.rstrip("/"))
     if named(options):
         target = target_of(options)
