@@ -32,6 +32,7 @@ from .targets import Target, again, named, submission_of, target_of, target_or_f
 
 Say = Callable[[str], None]
 Stop = Callable[[], bool]
+LOOK_EVERY = 2.0  # seconds
 
 
 def plan(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
@@ -99,7 +100,9 @@ def end_as(state: State, target: Target) -> None:
         found = _outcome(target)
         code, words = found if found else (CancelledError.exit_code, f"{target.place} was deleted before it ended")
     if code:
-        raise ERRORS.get(code, WorkFailedError)(words)
+        error = ERRORS.get(code, WorkFailedError)(words)
+        error.exit_code = code  # also where no error of this command has it, such as 6
+        raise error
 
 
 ERRORS: dict[int, type[SortaseError]] = {
@@ -141,6 +144,8 @@ def status(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         lines += seen.lines()
     except (MissingInputError, InfrastructureError) as error:
         if not told or (target and told["job"]["phase"] == "absent"):
+            for line in lines:
+                say(line)
             raise
         lines.append(f"folder     {error}")
     print(json.dumps(told, indent=2) if options.json else "\n".join(lines))
@@ -156,12 +161,13 @@ def logs(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
             raise
         say(f"the run folder cannot be read from here ({error}); the driver's log from the cluster:")
         names = []
+    if target is None and not names:
+        raise MissingInputError(f"{folder.url} has no logs")
     if options.list:
-        print("\n".join(names))
+        for name in names:
+            print(name)
         return
-    if not names:
-        if target is None:
-            raise MissingInputError(f"{folder.url} has no logs")
+    if target is not None and not names:
         text = target.backend.new_log(target.name)
         if not text:
             raise MissingInputError(f"{folder.url} has no logs, and {target.place} has no driver that tells")
@@ -169,18 +175,26 @@ def logs(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         return
     drivers = [name for name in names if name.endswith("/driver")]
     name = options.name or (drivers or names)[-1]
-    if not options.follow:
+    if not options.follow or name not in names:  # which the reader refuses
         for _, part in read_logs(folder.url, name):
             _show(part.decode(errors="replace"))
         return
     offset = 0
     while not should_stop():
+        over = _is_over(folder, name.rpartition("/")[0])
         part = tail_logs(folder.url, name, offset)
         offset += len(part)
         _show(part.decode(errors="replace"))
-        if not part and overview(folder).exit_code is not None:
+        if over and not part:
             return
-        time.sleep(2)
+        time.sleep(LOOK_EVERY)
+
+
+def _is_over(folder: RunFolder, attempt: str) -> bool:
+    """Whether ``attempt-<n>`` has ended, or a later one has begun, as after a death without a word."""
+    ended = folder.read(f"logs/{attempt}/outcome.json") is not None
+    begun = folder.read("attempt.json")
+    return ended or bool(begun and begun["number"] > int(attempt.removeprefix("attempt-") or 0))
 
 
 def cancel(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
@@ -208,6 +222,8 @@ def cancel(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     if target is not None:
         if target.backend.state(target.name).phase != "absent":
             target.backend.delete(target.name)
+        elif asked is None:
+            raise ConfigError(f"there is no {target.place}, and nothing works on {folder.url}")
         say(f"{target.place} is cancelled; --attempt {target.submission.attempt + 1} continues from {folder.url}")
 
 
