@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster_data import wait_until
 from fake_kubernetes import ApiServer, Refusal, api_server, kubeconfig
-from makers import architecture
+from makers import architecture, dataset
 from sortase import storage
 from sortase.cli import main, parser
 from sortase.pipeline.run_folder import RunFolder
@@ -374,3 +378,41 @@ def test_a_log_is_followed_to_the_end_of_its_own_attempt(
     assert capsys.readouterr().out == "attempt-1/driver\nattempt-2/driver\n"
     assert main(["logs", folder.url, "--follow", "--name", "attempt-1/drive"]) == 2
     assert "there is attempt-1/driver, attempt-2/driver" in capsys.readouterr().err
+
+
+def test_cancel_ends_a_run_of_another_process_on_this_machine(
+    tmp_path: Path, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = dataset(n=200)
+    kinds = ["xyz"[label] for label in data["label"]]
+    data.add_column("kind", kinds).remove_columns("label").save_to_disk(f"{tmp_path}/runs/cells.dataset")
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings(f"{tmp_path}/runs") | {"train": {"num_train_epochs": 2000}}))
+    command = [sys.executable, "-m", "sortase", "run", "-c", str(path)]
+    environment = os.environ | {"SORTASE_LOGS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            checkpoints = Path(folder.url) / "checkpoints"
+            wait_until(lambda: list(checkpoints.glob("*/manifest.json")), "a checkpoint", 120)
+            assert main(["cancel", folder.url]) == 0
+            said = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert process.returncode == 5, said
+    step = int(said.split("at step ")[1].split(" ")[0])
+    assert (checkpoints / f"step-{step:08d}" / "manifest.json").exists()
+    told = capsys.readouterr().err
+    assert "asked attempt 1 to keep a checkpoint and end" in told
+    assert f"at step {step}" in told
+    assert main(["status", folder.url]) == 0
+    assert "attempt    1, cancelled" in capsys.readouterr().out
+    assert main(["logs", folder.url, "--follow"]) == 0
+    assert f"at step {step}" in capsys.readouterr().out
+    assert main(["cancel", folder.url]) == 2
+    assert f"nothing works on {folder.url}" in capsys.readouterr().err
+
+
+def test_who_does_not_answer_a_cancellation_is_told(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.begin()
+    assert main(["cancel", folder.url, "--grace", "0"]) == 3
+    assert "attempt 1 has not ended within 0 s; it may be gone without a word" in capsys.readouterr().err
