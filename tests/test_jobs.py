@@ -89,6 +89,7 @@ def head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
         "AWS_SECRET_ACCESS_KEY": aws_secret,
         "RAY_AUTH_MODE": "token",
         "CLUSTER_OF_A_TEST": mark,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
     command += [f"--port={port}", "--include-dashboard=true", f"--dashboard-port={dashboard}"]
@@ -257,12 +258,89 @@ def test_without_the_token_no_job_is_taken(head: Head, headers: dict[str, str]) 
 
 @pytest.mark.parametrize("token", [pytest.param({}, id="none"), pytest.param({"RAY_AUTH_TOKEN": "ab" * 32}, id="x")])
 def test_without_the_token_no_run_connects(head: Head, config: str, tmp_path: Path, token: dict[str, str]) -> None:
-    command = [sys.executable, JOBS / "train.py", "--config", config, "--set", "compute.workers=1"]
+    command = [sys.executable, str(JOBS / "train.py"), "--config", config, "--set", "compute.workers=1"]
     environment = head.environment | {"HOME": str(tmp_path), "RAY_ADDRESS": head.gcs} | token
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=JOB_SECONDS)
     assert done.returncode == 3, done.stderr
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def sortase(head: Head, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command on a machine that reaches the cluster and the storage."""
+    return subprocess.run(
+        [sys.executable, "-m", "sortase", *words, "--address", head.dashboard],
+        env=head.environment | {"RAY_AUTH_TOKEN": head.token} | environment,
+        capture_output=True,
+        text=True,
+        timeout=JOB_SECONDS,
+    )
+
+
+def jobs_of(head: Head) -> list[Any]:
+    return [job for job in head.client.list_jobs() if (job.submission_id or "").startswith("sortase-")]
+
+
+def test_submit_follows_a_run_to_its_end_and_the_same_again_attaches(head: Head, config: str) -> None:
+    before = len(jobs_of(head))
+    done = sortase(head, "submit", "--config", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = config.replace("run.yaml", "runs/small")
+    assert done.stdout.splitlines()[0] == folder
+    assert "evaluate: done" in done.stdout
+    assert not [name for name in ARTEFACTS if name not in storage.list_files(folder)]
+    assert storage.read_json(f"{folder}/logs/attempt-1/outcome.json")["submission"].startswith("sortase-small-")
+    again = sortase(head, "submit", "--config", config)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "attached to it" in again.stderr
+    assert again.stdout.count("evaluate: done") == 1
+    assert len(jobs_of(head)) == before + 1
+    told = sortase(head, "status", "--config", config)
+    assert "succeeded" in told.stdout
+    assert not head.secrets_in(done.stdout + done.stderr + again.stderr + told.stdout)
+
+
+def test_a_refused_run_is_found_before_or_ends_with_its_code(head: Head, config: str) -> None:
+    before = len(jobs_of(head))
+    words = ("submit", "--config", config, "--set", "labels.column=celltype")
+    refused = sortase(head, *words)
+    assert refused.returncode == 2
+    assert "did you mean 'cell_type'?" in refused.stderr
+    assert refused.stderr.endswith("; nothing was submitted\n")
+    assert len(jobs_of(head)) == before
+    failed = sortase(head, *words, "--no-checks")
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    assert "unknown column 'celltype'" in failed.stdout
+    assert "exit code 2" in failed.stderr
+
+
+def test_cancel_leaves_a_run_that_goes_on_from_its_checkpoint(head: Head, config: str) -> None:
+    words = ("--config", config, "--set", "train.num_train_epochs=2000")
+    detached = sortase(head, "submit", *words, "--detach")
+    assert detached.returncode == 0, detached.stderr
+    folder = config.replace("run.yaml", "runs/small")
+    deadline = time.monotonic() + JOB_SECONDS
+    while not any(name.endswith("manifest.json") for name in storage.list_files(f"{folder}/checkpoints")):
+        assert time.monotonic() < deadline, sortase(head, "status", *words).stdout
+        time.sleep(0.5)
+    cancelled = sortase(head, "cancel", *words)
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert "attempt 1 ended" in cancelled.stderr
+    outcome = storage.read_json(f"{folder}/logs/attempt-1/outcome.json")
+    assert (outcome["state"], outcome["exit_code"]) == ("cancelled", 5)
+    step = int(outcome["error"].split("at step ")[1].split(" ")[0])
+    assert f"step-{step:08d}/manifest.json" in storage.list_files(f"{folder}/checkpoints")
+    attached = sortase(head, "submit", *words)
+    assert attached.returncode == 5, attached.stderr
+    assert "--attempt 2 starts another one" in attached.stderr
+
+
+def test_a_wrong_token_is_told(head: Head, config: str) -> None:
+    for command in ("submit", "cancel"):
+        refused = sortase(head, command, "--config", config, RAY_AUTH_TOKEN="ab" * 32)
+        assert refused.returncode == 2, refused.stderr
+        assert "refuses the token" in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize("job", sorted(path.stem for path in JOBS.glob("*.py")))
@@ -277,7 +355,7 @@ def test_each_job_is_a_command(job: str) -> None:
 
 def test_the_exit_code_of_a_job_is_the_commands(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("run: {}\n")
-    command = [sys.executable, JOBS / "train.py", "--config", tmp_path / "run.yaml"]
+    command = [sys.executable, str(JOBS / "train.py"), "--config", str(tmp_path / "run.yaml")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "'labels' is required" in done.stderr
