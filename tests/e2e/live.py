@@ -46,8 +46,14 @@ class Cluster:
         self.objects = client.CustomObjectsApi()
         self.batch = client.BatchV1Api()
 
-    def rayjobs(self) -> list[dict[str, Any]]:
-        return list(self.objects.list_namespaced_custom_object("ray.io", "v1", self.namespace, "rayjobs")["items"])
+    def rayjobs(self, release: str) -> list[dict[str, Any]]:
+        """Those of a release, or of a run that was submitted under this name."""
+        selector = f"app.kubernetes.io/instance={release}"
+        return list(
+            self.objects.list_namespaced_custom_object(
+                "ray.io", "v1", self.namespace, "rayjobs", label_selector=selector
+            )["items"]
+        )
 
     def rayjob(self, name: str) -> dict[str, Any]:
         return dict(self.objects.get_namespaced_custom_object("ray.io", "v1", self.namespace, "rayjobs", name))
@@ -87,7 +93,8 @@ class Cluster:
         events = self.core.list_namespaced_event(self.namespace).items
         events.sort(key=lambda event: str(event.last_timestamp or event.event_time or ""))
         lines += [f"{event.involved_object.name}: {event.reason}: {event.message}" for event in events[-15:]]
-        lines += [f"{job['metadata']['name']}: {job.get('status')}" for job in self.rayjobs()]
+        jobs = self.objects.list_namespaced_custom_object("ray.io", "v1", self.namespace, "rayjobs")["items"]
+        lines += [f"{job['metadata']['name']}: {job.get('status')}" for job in jobs]
         return "\n".join(lines)
 
 

@@ -31,8 +31,8 @@ from sortase import storage
 from sortase.demo.runs import sequence_settings
 from sortase.pipeline.checkpoints import MANIFEST
 
-LONG = {  # 720 steps, the same whatever the number of workers
-    "num_train_epochs": 120,
+LONG = {  # 1,440 steps, the same whatever the number of workers
+    "num_train_epochs": 240,
     "save_steps": 40,
     "eval_strategy": "no",
     "logging_steps": 10,
@@ -65,7 +65,7 @@ def test_the_demo_by_helm_with_preparation_on_a_group_of_its_own(cluster: Cluste
     given = values(run)
     with released(cluster.namespace) as helm:
         helm.install(CHART, "demo", {**given, "groups": {**given["groups"], **PREPARING}})
-        (job,) = cluster.rayjobs()
+        (job,) = cluster.rayjobs("demo")
         status = cluster.ended(job["metadata"]["name"])
         assert status["jobStatus"] == "SUCCEEDED", cluster.describe()
     folder = f"{bucket}/runs/blood-cell-types"
@@ -94,7 +94,7 @@ def test_a_worker_that_is_taken_away_in_the_middle_changes_nothing(
     assert code == 0, output
     training = storage.read_json(f"{folder}/run.json")["training"]
     assert training["resumed_from"] > 0, training
-    assert training["steps"] == 720
+    assert training["steps"] == 1440
     sortase("train", "-c", str(tmp_path / "alone.yaml"), code=2)  # not prepared yet: stages have an order
     sortase("prepare", "-c", str(tmp_path / "alone.yaml"))
     sortase("train", "-c", str(tmp_path / "alone.yaml"))
@@ -142,14 +142,16 @@ def test_what_cannot_be_scheduled_is_given_up_and_says_why(
     words = files(small_run("huge", cells, f"{bucket}/runs"), groups={"train": {**huge, "replicas": 2}})
     given_up = sortase("submit", *words, "--start-timeout", "15", code=3, seconds=180)
     assert "Insufficient cpu" in given_up.stderr
-    assert not [job for job in cluster.rayjobs() if job["metadata"]["name"].startswith("huge")]
+    until(lambda: not cluster.rayjobs("huge"), "the RayJob goes", 60)
 
 
 def test_a_cancelled_run_keeps_its_checkpoint_and_goes_on_by_another_attempt(
     cluster: Cluster, cells: str, bucket: str, files: Any
 ) -> None:
     folder = f"{bucket}/runs/cancelled"
-    words = files(small_run("cancelled", cells, f"{bucket}/runs", train={**LONG, "save_steps": 1000}))
+    words = files(
+        small_run("cancelled", cells, f"{bucket}/runs", train={**LONG, "num_train_epochs": 5000, "save_steps": 50_000})
+    )
     with submitted(*words) as process:
         until(lambda: last_step(folder) >= 30, "step 30", 300, cluster.describe)
         sortase("cancel", *words)

@@ -43,13 +43,13 @@ def test_a_schedule_fires(cluster: Cluster, cells: str, bucket: str) -> None:
     given["groups"] = {"train": {"enabled": False}}
     with released(cluster.namespace) as helm:
         helm.install(CHART, "nightly", given)
-        (job,) = until(cluster.rayjobs, "a RayJob", 150, cluster.describe)
+        (job,) = until(lambda: cluster.rayjobs("nightly"), "a RayJob", 150, cluster.describe)
         paused = {**given, "schedule": {"cron": "* * * * *", "suspend": True}}
         helm.upgrade(CHART, "nightly", paused)
         status = cluster.ended(job["metadata"]["name"])
         assert status["jobStatus"] == "SUCCEEDED", cluster.describe()
     assert storage.exists(f"{bucket}/runs/nightly/report.html")
-    until(lambda: not cluster.rayjobs(), "the RayJob goes with its CronJob", 120, cluster.describe)
+    until(lambda: not cluster.rayjobs("nightly"), "the RayJob goes with its CronJob", 120, cluster.describe)
 
 
 def test_upgrades_and_removals_leave_nothing_behind(cluster: Cluster, cells: str, bucket: str) -> None:
@@ -57,15 +57,17 @@ def test_upgrades_and_removals_leave_nothing_behind(cluster: Cluster, cells: str
     second = small_run("changing", cells, f"{bucket}/runs", train={"num_train_epochs": 501})
     with released(cluster.namespace) as helm:
         helm.install(CHART, "changing", values(first))
-        (before,) = [job["metadata"]["name"] for job in cluster.rayjobs()]
+        (before,) = [job["metadata"]["name"] for job in cluster.rayjobs("changing")]
         until(lambda: cluster.pods(), "pods", 60)
         helm.upgrade(CHART, "changing", values(first, drainSeconds=15))
-        assert [job["metadata"]["name"] for job in cluster.rayjobs()] == [before], "the same run is the same job"
+        assert [job["metadata"]["name"] for job in cluster.rayjobs("changing")] == [before], (
+            "the same run is the same job"
+        )
         helm.upgrade(CHART, "changing", values(second))
 
         def changed() -> list[str]:
-            return [job["metadata"]["name"] for job in cluster.rayjobs() if job["metadata"]["name"] != before]
+            return [job["metadata"]["name"] for job in cluster.rayjobs("changing") if job["metadata"]["name"] != before]
 
-        until(lambda: changed() and len(cluster.rayjobs()) == 1, "one job, of the new configuration", 120)
+        until(lambda: changed() and len(cluster.rayjobs("changing")) == 1, "one job, of the new configuration", 120)
         helm.uninstall("changing")
     until(lambda: not owned(cluster, "changing"), "everything goes", 180, lambda: str(owned(cluster, "changing")))
