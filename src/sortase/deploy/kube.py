@@ -14,11 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import ConfigError, ExistingOutputError, InfrastructureError, MissingExtraError
+from ..errors import ConfigError, InfrastructureError, MissingExtraError
 from . import pods
 from .chart import Object
 from .rayjob import cluster_of, driver_began, head_of, state_of
 from .state import State
+from .submission import busy
 
 ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
@@ -144,10 +145,7 @@ class Kubernetes:
             return False
         for other in self.jobs_of(job["metadata"]["labels"]["app.kubernetes.io/instance"]):
             if not state_of(other).is_over:
-                raise ExistingOutputError(
-                    f"RayJob {other['metadata']['name']} works on this run with another configuration, command or "
-                    "attempt; wait for its end, cancel it (sortase cancel), or take another run name"
-                )
+                raise busy(f"RayJob {other['metadata']['name']}")
         others = [each for each in objects if each is not job]
         for each in others:
             self._apply(each)

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, ExistingOutputError, InfrastructureError, MissingExtraError
+from ..errors import ConfigError, InfrastructureError, MissingExtraError
 from .state import State, failed
-from .submission import Submission
+from .submission import Submission, busy
 
 
 @contextmanager
@@ -44,9 +44,7 @@ class RayJobs:
     def _client(self) -> Any:
         try:
             from ray.job_submission import JobSubmissionClient
-        except ImportError as error:
-            raise MissingExtraError("Ray's Jobs API needs the extra 'submit': pip install 'sortase[submit]'") from error
-        try:
+
             with answered(self.address):
                 return JobSubmissionClient(self.address)
         except ImportError as error:
@@ -65,10 +63,7 @@ class RayJobs:
             for other, job in jobs.items():
                 same = other.rpartition("-")[0] == name.rpartition("-")[0]
                 if same and not _state_of(job).is_over:
-                    raise ExistingOutputError(
-                        f"job {other} works on this run with another configuration, command or attempt; wait for its "
-                        "end, cancel it (sortase cancel), or take another run name"
-                    )
+                    raise busy(f"job {other}")
             words = ["sortase", submission.command, "--config", "run.yaml", *submission.arguments]
             with tempfile.TemporaryDirectory() as folder:
                 Path(folder, "run.yaml").write_text(submission.run_yaml)

@@ -29,10 +29,9 @@ def state_of(rayjob: dict[str, Any]) -> State:
         return State("stopped", "stopped", 5)
     if deployment in ("Failed", "ValidationFailed", "Complete"):
         reason = status.get("reason") or deployment
-        code = exit_code_of(reason, words)
         if reason == "AppFailed":
-            return failed(f"failed: {words}", code)
-        return State("failed", f"failed, {reason}: {words}", code)
+            return failed(f"failed: {words}")
+        return State("failed", f"failed, {reason}: {words}", exit_code_of(reason))
     if deployment == "Running":
         return State("running", f"running{'' if job == 'RUNNING' else ', ' + (job or 'not started yet').lower()}")
     return State("waiting", WAITING.get(deployment, deployment))

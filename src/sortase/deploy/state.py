@@ -42,12 +42,10 @@ def failed(words: str, driver_exit_code: int | None = None) -> State:
     return State("failed", words, driver_exit_code if driver_exit_code in known else WorkFailedError.exit_code)
 
 
-def exit_code_of(reason: str, words: str) -> int:
-    """Of a RayJob that failed: by KubeRay's reason, and by what it tells of the driver."""
-    if reason in ("DeadlineExceeded",):
+def exit_code_of(reason: str) -> int:
+    """Of a RayJob that failed for KubeRay's own reason, not its driver's."""
+    if reason == "DeadlineExceeded":
         return DeadlineError.exit_code
     if reason == "ValidationFailed":
         return ConfigError.exit_code
-    if reason == "AppFailed":
-        return failed(words).exit_code or WorkFailedError.exit_code
     return InfrastructureError.exit_code

@@ -13,7 +13,7 @@ import yaml
 
 from .. import storage
 from ..config.run import Config
-from ..errors import ConfigError
+from ..errors import ConfigError, ExistingOutputError
 from ..pipeline.run_folder import RunFolder
 
 LONGEST = 29  # characters of a release's name: a RayJob's name adds "-sortase-" and a digest, and KubeRay its own
@@ -87,6 +87,14 @@ class Submission:
             "compute.deepspeed": config.compute.deepspeed,
         }
         return [(where, value) for where, value in found.items() if isinstance(value, str)]
+
+
+def busy(job: str) -> ExistingOutputError:
+    """The refusal of another submission of a run that is being worked on."""
+    return ExistingOutputError(
+        f"{job} works on this run with another configuration, command or attempt; wait for its end, cancel it "
+        "(sortase cancel), or take another run name"
+    )
 
 
 def _path(value: str | None) -> str | None:

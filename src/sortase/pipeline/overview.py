@@ -91,22 +91,23 @@ def overview(folder: RunFolder) -> Overview:
     lines = Events(folder.path("events.jsonl")).lines
     stage = next((line["stage"] for line in reversed(lines) if line["event"] in ("start", "end")), None)
     is_over = {line["stage"]: line["event"] == "end" for line in lines if line["event"] in ("start", "end")}
+    marks = folder.stages()
     return Overview(
         folder=folder.url,
         attempt=number,
         state=outcome["state"] if outcome else "working",
         error=outcome["error"] if outcome else None,
         exit_code=outcome["exit_code"] if outcome else None,
-        stages={name: mark["seconds"] for name, mark in folder.stages().items()},
+        stages={name: mark["seconds"] for name, mark in marks.items()},
         stage=None if stage is None or is_over.get(stage) else stage,
         trials=_trials(lines),
         checkpoint=_checkpoint(folder),
         quiet_seconds=_quiet(lines),
-        **_training(lines, folder),
+        **_training(lines, marks),
     )
 
 
-def _training(lines: list[dict[str, Any]], folder: RunFolder) -> dict[str, Any]:
+def _training(lines: list[dict[str, Any]], marks: dict[str, Any]) -> dict[str, Any]:
     """Progress of the training under way, and the newest metrics: of the test side where it was evaluated."""
     of_it = [line for line in lines if line["stage"] == "train"]
     planned: dict[str, Any] = next((line for line in reversed(of_it) if line["event"] == "steps"), {})
@@ -118,10 +119,10 @@ def _training(lines: list[dict[str, Any]], folder: RunFolder) -> dict[str, Any]:
         if line["event"] == "evaluate":
             found["metrics_step"] = line["step"]
             found["metrics"] = {name: value for name, value in line.items() if name.startswith("eval_")}
-    fitted = any(folder.mark(stage) for stage in FITTING)
+    fitted = any(stage in marks for stage in FITTING)
     if found.get("step_seconds") and found["steps"] and not fitted:
         found["seconds_left"] = (found["steps"] - found["step"]) * found["step_seconds"]
-    evaluated = folder.mark("evaluate")
+    evaluated = marks.get("evaluate")
     if evaluated:
         numbers = {name: value for name, value in evaluated["result"]["metrics"].items() if isinstance(value, float)}
         found |= {"metrics": numbers, "metrics_step": None}
