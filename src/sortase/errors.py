@@ -79,3 +79,13 @@ class CancelledError(SortaseError):
 
 class FencedError(CancelledError):
     """A later attempt has taken the run over; this one may publish nothing any more."""
+
+
+class ConflictError(SortaseError, RuntimeError):
+    """Somebody else changed meanwhile what this was decided on; look again."""
+
+
+class GateError(SortaseError):
+    """A model did not pass the rules that stand between it and its users."""
+
+    exit_code = 6
