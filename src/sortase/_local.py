@@ -43,6 +43,24 @@ def local_output(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def create_local(path: Path, data: bytes) -> bool:
+    """Write a whole file under a name that is free; False where it is taken."""
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{_PARTIAL}")
+    with local_output(temporary) as file:
+        file.write(data)
+    try:
+        with naming_faults("write", path):
+            os.link(temporary, path)
+            _sync_folder(path.parent)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            return False
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
 @contextmanager
 def naming_faults(what: str, path: Path, errnos: frozenset[int] | None = None) -> Iterator[None]:
     """Tell errors of the system with the path; ``errnos`` limits it to these where a caller's own errors may pass."""

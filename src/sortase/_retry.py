@@ -25,9 +25,10 @@ _JITTER = random.SystemRandom()  # differs between processes, also forked ones, 
 
 # NoSuchUpload answers the repeat of a completion whose first answer was lost; sending the whole again settles it.
 _PASSING_CODES = frozenset(
-    {"429", "500", "502", "503", "504", "InternalError", "NoSuchUpload", "RequestTimeout"}
+    {"429", "500", "502", "503", "504", "ConditionalRequestConflict", "InternalError", "NoSuchUpload", "RequestTimeout"}
     | {"ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
 )
+_TAKEN_CODES = ("PreconditionFailed", "412")
 _PASSING_ERRNOS = {errno.EIO, errno.EBUSY, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
 _PASSING_NAMES = (
     *("ConnectionError", "TimeoutError", "ConnectionClosedError", "ServerDisconnectedError"),
@@ -57,6 +58,19 @@ def is_passing(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def create_remote(data: bytes, filesystem: Any, path: str) -> bool:
+    """Write a file where there is none; False where there is one."""
+    try:
+        filesystem.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if _code(error.__cause__ or error) in _TAKEN_CODES:
+            return False
+        raise
+    return True
 
 
 _patient: ContextVar[bool] = ContextVar("patient", default=True)

@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, cast
 
-from ._local import DISK_FAULTS, cached, is_whole, local_output, naming_faults
-from ._retry import Repeating, ReplacedError, attempt
+from ._local import DISK_FAULTS, cached, create_local, is_whole, local_output, naming_faults
+from ._retry import Repeating, ReplacedError, attempt, create_remote
 from ._retry import impatiently as impatiently
 from .config.storage import StorageSpec
 from .errors import InputError, MissingInputError, StorageError
@@ -261,6 +261,18 @@ def write_bytes(url: str, data: bytes) -> None:
         return
     with open_output(url) as file:
         file.write(data)
+
+
+def create_bytes(url: str, data: bytes) -> bool:
+    """Write a file that is not there yet; False, with nothing written, where it is. Of racing writers one wins.
+
+    An answer may get lost and the request be repeated, which then finds its own file: content that no other writer has
+    (an id in it) makes sure of who won. S3 is asked with ``If-None-Match``, local disks with a hard link.
+    """
+    made = (
+        _remote(url, "write", partial(create_remote, data)) if is_remote(url) else create_local(local_path(url), data)
+    )
+    return bool(made or read_bytes(url) == data)
 
 
 def read_json(url: str) -> Any:
