@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from .base import Section
 from .compute import ComputeSpec
 from .evaluate import EvaluateSpec, PredictSpec
+from .gate import GateSpec
 from .model import ModelSpec
 from .prepare import DataSpec, LabelSpec, SplitSpec
 from .storage import StorageSpec
@@ -47,6 +48,7 @@ class Config(Section):
     tune: TuneSpec | None = Field(None, description="Searches hyperparameters; the best trial's model is the run's.")
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     predict: PredictSpec | None = Field(None, description="Unlabelled data to label with the trained model.")
+    gate: GateSpec | None = Field(None, description="Rules that a challenger must meet to replace the champion.")
     tracking: TrackingSpec = Field(default_factory=TrackingSpec, description="Experiment trackers.")
     compute: ComputeSpec = Field(default_factory=ComputeSpec)
     storage: StorageSpec = Field(default_factory=StorageSpec)

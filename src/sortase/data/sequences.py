@@ -37,6 +37,19 @@ class _Ragged:
         start = self.start[index]
         return self.values[self.chunk[index]][start : start + self.length[index]]
 
+    def flat(self, rows: np.ndarray) -> np.ndarray:
+        """The values of these rows, one row after another, int64."""
+        ends = np.cumsum(self.length[rows], dtype=np.int64)
+        found = np.empty(ends[-1] if len(ends) else 0, dtype=np.int64)
+        chunks, lengths = self.chunk[rows], self.length[rows].astype(np.int64)
+        for chunk in np.unique(chunks):
+            inside = np.flatnonzero(chunks == chunk)
+            counts = lengths[inside]
+            within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+            source = np.repeat(self.start[rows[inside]], counts) + within
+            found[np.repeat(ends[inside] - counts, counts) + within] = self.values[chunk][source]
+        return found
+
 
 class Sequences:
     """Rows of a dataset that carry ``input_ids`` and perhaps labels.
@@ -120,6 +133,18 @@ class Sequences:
         if self.hidden is None:
             return labels
         return np.where(self.hidden[self._tokens.row(row)], IGNORED, labels)
+
+    def flat_tokens(self, indices: np.ndarray) -> np.ndarray:
+        """Token ids of these rows, one row after another, int64."""
+        return self._tokens.flat(self._physical[indices])
+
+    def flat_labels(self, indices: np.ndarray) -> np.ndarray:
+        """Labels of these rows, one row after another, int64: one a row for sequences, one a token otherwise."""
+        rows = self._physical[indices]
+        if isinstance(self._labels, np.ndarray):
+            return self._labels[rows]
+        labels = self._labels.flat(rows)
+        return labels if self.hidden is None else np.where(self.hidden[self._tokens.flat(rows)], IGNORED, labels)
 
     @property
     def labelled(self) -> bool:

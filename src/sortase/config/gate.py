@@ -1,0 +1,142 @@
+"""What a challenger has to reach before it may take the champion's place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from .base import Section
+
+HIGHER = ("macro_f1", "accuracy", "balanced_accuracy", "weighted_f1", "mcc", "auroc", "auprc")
+LOWER = ("loss", "ece")
+METRICS = HIGHER + LOWER
+WITHOUT_INTERVAL = ("auroc", "auprc", "loss", "ece")
+OTHER_RULES = ("min_class_recall", "max_class_recall_drop", "must_beat_baseline", "max_slowdown")
+
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_ABSOLUTE = re.compile(rf"\s*(?P<sign>[<>]=?)?\s*(?P<limit>[-+]?{_NUMBER})\s*")
+_RELATIVE = re.compile(rf"\s*(?P<sign>[<>]=?)\s*champion\s*(?:(?P<way>[-+])\s*(?P<offset>{_NUMBER})\s*)?")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A rule on one metric: ``sign`` (``>=``, ``>``, ``<=`` or ``<``) and ``value``, which is a limit or, where
+    ``relative``, what is added to the champion's figure."""
+
+    metric: str
+    sign: str
+    value: float
+    relative: bool
+
+    def __str__(self) -> str:
+        if not self.relative:
+            return f"{self.sign} {self.value:g}"
+        offset = f" {'-' if self.value < 0 else '+'} {abs(self.value):g}" if self.value else ""
+        return f"{self.sign} champion{offset}"
+
+
+def parse_limit(metric: str, given: Any) -> Limit:
+    """ValueError, which names the value and what is allowed, for anything else than a rule on this metric."""
+    better = ">" if metric in HIGHER else "<"
+    text = str(given) if isinstance(given, str | int | float) and not isinstance(given, bool) else ""
+    if found := _RELATIVE.fullmatch(text):
+        offset = float(f"{found['way'] or '+'}{found['offset'] or 0}")
+        limit = Limit(metric, found["sign"], offset, relative=True)
+    elif found := _ABSOLUTE.fullmatch(text):
+        limit = Limit(metric, found["sign"] or f"{better}=", float(found["limit"]), relative=False)
+    else:
+        raise ValueError(
+            f"gate.{metric}: {given!r} is no rule; allowed are a number (at {'least' if better == '>' else 'most'}), "
+            f"'{better}= 0.8', '{better} champion', '{better}= champion - 0.005', '{better}= champion + 0.01'"
+        )
+    if not limit.sign.startswith(better):
+        raise ValueError(
+            f"gate.{metric}: {given!r} asks for a worse model: {metric} is better when it is "
+            f"{'higher' if better == '>' else 'lower'}; write '{better}=' or '{better}'"
+        )
+    low, high = (-1.0, 1.0) if metric == "mcc" or limit.relative else (0.0, 1.0)
+    if metric != "loss" and not low <= limit.value <= high:
+        raise ValueError(f"gate.{metric}: {given!r} can never decide; {metric} lies between {low:g} and {high:g}")
+    return limit
+
+
+class GateSpec(Section):
+    """Rules of the gate, a line for each. Metrics take a number, or a quoted text such as '>= champion - 0.005'."""
+
+    macro_f1: float | str | None = Field(
+        None, description="Such as 0.8, '>= 0.8', '>= champion - 0.005', '> champion'."
+    )
+    accuracy: float | str | None = Field(None, description="As macro_f1.")
+    balanced_accuracy: float | str | None = Field(None, description="As macro_f1.")
+    weighted_f1: float | str | None = Field(None, description="As macro_f1.")
+    mcc: float | str | None = Field(None, description="As macro_f1.")
+    auroc: float | str | None = Field(None, description="As macro_f1.")
+    auprc: float | str | None = Field(None, description="As macro_f1.")
+    loss: float | str | None = Field(None, description="At most: 0.4, '<= 0.4', '<= champion + 0.01', '< champion'.")
+    ece: float | str | None = Field(None, description="Expected calibration error; as loss.")
+    min_class_recall: float | None = Field(None, gt=0, le=1, description="Least recall of any class.")
+    max_class_recall_drop: float | None = Field(
+        None, ge=0, le=1, description="How much less of a class may be found than the champion finds."
+    )
+    must_beat_baseline: bool = Field(False, description="Macro F1 above that of the best simple classifier.")
+    max_slowdown: float | None = Field(
+        None, gt=0, description="The champion's rows per second by the challenger's, at most."
+    )
+    class_min_units: int = Field(
+        10, ge=1, description="Classes with fewer evaluated rows (or tokens) do not decide the rules on classes."
+    )
+    by: Literal["estimate", "interval"] = Field(
+        "estimate", description="What meets a rule: the figure, or the worse end of its (paired) 95 % interval."
+    )
+    dataset: str | None = Field(
+        None, description="Folder or URL of the frozen evaluation set (default: the challenger's test side)."
+    )
+    overlap: Literal["refuse", "drop"] = Field(
+        "refuse", description="Evaluated rows that a model was trained on: an error, or left out for both models."
+    )
+    bootstrap: int = Field(1000, ge=0, description="Resamples behind the 95 % intervals; 0 for no intervals.")
+    batch_size: int = Field(48, ge=1, description="Rows in one forward pass.")
+
+    @field_validator(*METRICS, mode="before")
+    @classmethod
+    def _rule(cls, given: Any, info: ValidationInfo) -> Any:
+        if given is not None:
+            parse_limit(str(info.field_name), given)
+        return given
+
+    @field_validator("must_beat_baseline", mode="before")
+    @classmethod
+    def _yes_or_no(cls, given: Any) -> Any:
+        if not isinstance(given, bool):
+            raise ValueError(f"gate.must_beat_baseline: {given!r} is neither true nor false")
+        return given
+
+    @model_validator(mode="after")
+    def _decides(self) -> Self:
+        if not self.limits and not self.other_rules:
+            raise ValueError(f"gate has no rule; give at least one of {', '.join(METRICS + OTHER_RULES)}")
+        if self.by == "interval":
+            if without := [limit.metric for limit in self.limits if limit.metric in WITHOUT_INTERVAL]:
+                raise ValueError(
+                    f"gate.by is 'interval', but {' and '.join(without)} have no interval; use 'estimate', or rules on "
+                    f"{', '.join(name for name in METRICS if name not in WITHOUT_INTERVAL)}"
+                )
+            if self.bootstrap < 20:
+                raise ValueError(
+                    f"gate.by is 'interval', but gate.bootstrap is {self.bootstrap}; 20 at least, better 1000"
+                )
+        return self
+
+    @property
+    def limits(self) -> list[Limit]:
+        """The rules on metrics."""
+        given = {name: getattr(self, name) for name in METRICS}
+        return [parse_limit(name, value) for name, value in given.items() if value is not None]
+
+    @property
+    def other_rules(self) -> dict[str, float]:
+        given = {name: getattr(self, name) for name in OTHER_RULES}
+        return {name: float(value) for name, value in given.items() if value is not None and value is not False}
