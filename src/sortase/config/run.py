@@ -7,11 +7,13 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from .base import Section
+from .card import CardSpec
 from .compute import ComputeSpec
 from .evaluate import EvaluateSpec, PredictSpec
 from .gate import GateSpec
 from .model import ModelSpec
 from .prepare import DataSpec, LabelSpec, SplitSpec
+from .registry import RegistrySpec, RetrainSpec
 from .storage import StorageSpec
 from .tokenize import TokenizeSpec
 from .tracking import TrackingSpec
@@ -49,7 +51,10 @@ class Config(Section):
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     predict: PredictSpec | None = Field(None, description="Unlabelled data to label with the trained model.")
     gate: GateSpec | None = Field(None, description="Rules that a challenger must meet to replace the champion.")
+    registry: RegistrySpec = Field(default_factory=RegistrySpec, description="Where the run's model is registered.")
+    retrain: RetrainSpec = Field(default_factory=RetrainSpec, description="What `sortase retrain` does with new data.")
     tracking: TrackingSpec = Field(default_factory=TrackingSpec, description="Experiment trackers.")
+    card: CardSpec = Field(default_factory=CardSpec, description="What the model's card says beyond the run.")
     compute: ComputeSpec = Field(default_factory=ComputeSpec)
     storage: StorageSpec = Field(default_factory=StorageSpec)
 
