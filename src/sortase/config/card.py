@@ -11,92 +11,18 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from .base import Section
 
 # The identifiers that the Hugging Face hub knows: https://huggingface.co/docs/hub/repositories-licenses
-LICENSES = frozenset(
-    [
-        "apache-2.0",
-        "mit",
-        "openrail",
-        "bigscience-openrail-m",
-        "creativeml-openrail-m",
-        "bigscience-bloom-rail-1.0",
-        "bigcode-openrail-m",
-        "afl-3.0",
-        "artistic-2.0",
-        "bsl-1.0",
-        "bsd",
-        "bsd-2-clause",
-        "bsd-3-clause",
-        "bsd-3-clause-clear",
-        "c-uda",
-        "cc",
-        "cc0-1.0",
-        "cc-by-2.0",
-        "cc-by-2.5",
-        "cc-by-3.0",
-        "cc-by-4.0",
-        "cc-by-sa-3.0",
-        "cc-by-sa-4.0",
-        "cc-by-nc-2.0",
-        "cc-by-nc-3.0",
-        "cc-by-nc-4.0",
-        "cc-by-nd-4.0",
-        "cc-by-nc-nd-3.0",
-        "cc-by-nc-nd-4.0",
-        "cc-by-nc-sa-2.0",
-        "cc-by-nc-sa-3.0",
-        "cc-by-nc-sa-4.0",
-        "cdla-sharing-1.0",
-        "cdla-permissive-1.0",
-        "cdla-permissive-2.0",
-        "wtfpl",
-        "ecl-2.0",
-        "epl-1.0",
-        "epl-2.0",
-        "etalab-2.0",
-        "eupl-1.1",
-        "eupl-1.2",
-        "agpl-3.0",
-        "gfdl",
-        "gpl",
-        "gpl-2.0",
-        "gpl-3.0",
-        "lgpl",
-        "lgpl-2.1",
-        "lgpl-3.0",
-        "isc",
-        "h-research",
-        "intel-research",
-        "lppl-1.3c",
-        "ms-pl",
-        "apple-ascl",
-        "apple-amlr",
-        "mpl-2.0",
-        "odc-by",
-        "odbl",
-        "openmdw-1.0",
-        "openrail++",
-        "osl-3.0",
-        "postgresql",
-        "ofl-1.1",
-        "ncsa",
-        "unlicense",
-        "zlib",
-        "pddl",
-        "lgpl-lr",
-        "deepfloyd-if-license",
-        "fair-noncommercial-research-license",
-        "llama2",
-        "llama3",
-        "llama3.1",
-        "llama3.2",
-        "llama3.3",
-        "llama4",
-        "grok2-community",
-        "gemma",
-        "unknown",
-        "other",
-    ]
-)
+_LICENSES = """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
+    afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
+    cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+    cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0
+    lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl
+    openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
+    fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma unknown
+    other
+"""
+LICENSES = frozenset(_LICENSES.split())
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|code|multilingual")
 
@@ -120,9 +46,7 @@ class CardSpec(Section):
         None, description="Licence of the model as the Hugging Face hub names it, such as mit, apache-2.0 or other."
     )
     license_name: str | None = Field(None, description="With license: other, the licence's own name.")
-    license_link: str | None = Field(
-        None, description="With license: other, where its text is: a URL or a file's name."
-    )
+    license_link: str | None = Field(None, description="With license: other, where its text is: a URL or file.")
     language: Texts = Field(default_factory=list, description="Languages of texts, by code: en, de, zh-Hant.")
     tags: Texts = Field(default_factory=list, description="Words by which the model is found.")
     authors: Texts = Field(default_factory=list, description="Who made the model, or whom to ask about it.")
@@ -159,9 +83,7 @@ class CardSpec(Section):
     @classmethod
     def _on_the_hub(cls, name: str | None) -> str | None:
         if name is not None and not is_hub_name(name):
-            raise ValueError(
-                f"{name!r} is no name on the Hugging Face hub; give one such as bert-base-cased or owner/name"
-            )
+            raise ValueError(f"{name!r} is no name on the Hugging Face hub; give bert-base-cased, or owner/name")
         return name
 
     @field_validator("tags", "authors", "limits")
