@@ -22,7 +22,7 @@ CHOICES = {
     "mode": ["job", "cluster", "schedule"],
     "auth.mode": ["token", "disabled"],
     "image.pullPolicy": ["Always", "IfNotPresent", "Never"],
-    "job.command": ["run", "tokenize", "prepare", "train", "tune", "evaluate", "predict", "report"],
+    "job.command": ["run", "retrain", "tokenize", "prepare", "train", "tune", "evaluate", "predict", "report"],
     "schedule.concurrencyPolicy": ["Forbid", "Replace", "Allow"],
 }
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}

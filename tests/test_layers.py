@@ -14,11 +14,12 @@ ROOT = Path(sortase.__file__).parent
 # A part may import from itself and from the parts below it in this list.
 LAYERS = [
     {"cli", "__main__"},
-    {"demo"},
+    {"demo", "retrain"},
     {"classifier", "deploy"},
     {"cluster"},
-    {"report", "pipeline"},
+    {"report", "pipeline", "gate"},
     {"model", "data"},
+    {"registry"},
     {"storage", "pickles", "progress", "_retry", "_local"},
     {"config"},
     {"errors", "redact"},

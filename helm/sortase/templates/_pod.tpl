@@ -56,6 +56,7 @@ spec:
         {{- /* Stopping a job waits for its checkpoint; the driver's log is the container's too. */}}
         - {name: RAY_JOB_STOP_WAIT_TIME_S, value: {{ $values.drainSeconds | quote }}}
         - {name: SORTASE_LOG_COPY, value: /proc/1/fd/1}
+        - {name: SORTASE_IMAGE, value: {{ include "sortase.image" $root | quote }}}
         {{- if eq $values.mode "job" }}
         - {name: SORTASE_SUBMISSION, value: {{ include "sortase.jobName" $root }}}
         {{- end }}

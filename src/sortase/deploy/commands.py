@@ -80,16 +80,22 @@ def submit(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         say(f"come back with: {again(options, 'submit')}   or: {again(options, 'status')}")
         return
     print(target.submission.folder.url, flush=True)
+    state = follow(target, options, again(options, "submit"), should_stop, say)
+    if not made and state.is_over and state.phase != "succeeded":
+        say(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
+    end_as(state, target)
+
+
+def follow(target: Target, options: argparse.Namespace, comes_back: str, should_stop: Stop, say: Say) -> State:
+    """Show the log to the end; CancelledError where the wait is interrupted, which says how to come back."""
     follower = Follower(
         target.backend, target.name, say, _show, start_seconds=options.start_timeout, should_stop=should_stop
     )
     state = follower.end()
     if state is None:
-        say(f"no longer waiting; the run goes on. Come back with: {again(options, 'submit')}")
+        say(f"no longer waiting; the run goes on. Come back with: {comes_back}")
         raise CancelledError("the wait was interrupted, not the run")
-    if not made and state.is_over and state.phase != "succeeded":
-        say(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
-    end_as(state, target)
+    return state
 
 
 def end_as(state: State, target: Target) -> None:

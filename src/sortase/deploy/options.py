@@ -21,7 +21,7 @@ def add_commands(commands: Any, stages: list[str]) -> None:
         if name in ("status", "logs", "cancel"):
             command.add_argument("folder", nargs="?", help="a run folder, instead of a configuration")
         _add_run(command, stages)
-        _add_place(command)
+        add_place(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         _OWN.get(name, lambda command: None)(command)
 
@@ -41,7 +41,7 @@ def _add_run(command: argparse.ArgumentParser, stages: list[str]) -> None:
     command.add_argument("--attempt", type=int, help="number that starts a run again after its end (default: 1)")
 
 
-def _add_place(command: argparse.ArgumentParser) -> None:
+def add_place(command: argparse.ArgumentParser) -> None:
     command.add_argument("--address", help="dashboard of a Ray cluster, as http://127.0.0.1:8265 (else: Kubernetes)")
     command.add_argument(
         "--values",

@@ -11,6 +11,7 @@ from ..config.train import check_arguments
 from ..config.tune_space import check_names
 from ..errors import SortaseError
 from ..pipeline.preflight import preflight
+from ..pipeline.run import resolved
 from ..pipeline.stages import STAGES
 from .chart import Object
 from .submission import Submission
@@ -38,7 +39,7 @@ class Plan:
 def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
     """Stages, steps and paths of the run itself. ``elsewhere``: on a cluster, which has no paths of this machine."""
     config, folder = submission.config, submission.folder
-    only = None if submission.command == "run" else submission.command
+    only = None if submission.command in ("run", "retrain") else submission.command
     plan.lines.append(f"run      {config.run.name}, attempt {submission.attempt}: {folder.url}")
 
     def arguments() -> None:
@@ -69,7 +70,7 @@ def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
         replace = "--replace" in submission.arguments
         told = plan.check(
             "data, columns, classes and model",
-            lambda: preflight(config, folder, only=only, replace=replace, from_outside=True),
+            lambda: preflight(resolved(config), folder, only=only, replace=replace, from_outside=True),
         )
     plan.lines += [line.replace("preflight:", "training", 1) for line in told or []]
 

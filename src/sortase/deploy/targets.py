@@ -51,8 +51,7 @@ def submission_of(options: argparse.Namespace) -> tuple[Submission, dict[str, An
         name = f"'run' of {', '.join(options.values)}"
         text = json.dumps(inner)
     settings = settings_of(text, options.set, name)
-    if options.image:
-        values = {**values, "image": {**_section(values, "image"), **_image(options.image)}}
+    values = _with_image(values, options.image)
     job = _section(values, "job")
     command = options.stage or job.get("command", "run")
     given, attempt = job.get("arguments", []), options.attempt or job.get("attempt", 1)
@@ -60,6 +59,10 @@ def submission_of(options: argparse.Namespace) -> tuple[Submission, dict[str, An
         raise ConfigError(f"arguments of a job are a list and its attempt a number from 1, not {given!r}, {attempt!r}")
     arguments = (*map(str, given), *(["--replace"] if options.replace else []))
     return Submission(check(settings, name), settings, command, arguments, attempt), values
+
+
+def _with_image(values: dict[str, Any], image: str | None) -> dict[str, Any]:
+    return {**values, "image": {**_section(values, "image"), **_image(image)}} if image else values
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -91,7 +94,18 @@ def _on_ray(options: argparse.Namespace, submission: Submission) -> Target:
 
 def target_of(options: argparse.Namespace) -> Target:
     """Where the options say: a Ray address, or else Kubernetes."""
-    submission, values = submission_of(options)
+    return _target(*submission_of(options), options)
+
+
+def target_for(submission: Submission, options: argparse.Namespace) -> Target:
+    """The same for a submission that is made already."""
+    values = _with_image(read_values(options.values), options.image)
+    if values.get("run"):
+        raise ConfigError(f"the run is given twice: by --config and by 'run' of {options.values}")
+    return _target(submission, values, options)
+
+
+def _target(submission: Submission, values: dict[str, Any], options: argparse.Namespace) -> Target:
     if options.address:
         return _on_ray(options, submission)
     from .kube import Kubernetes

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import storage
 from ..errors import ConfigError, InputError, MissingInputError, SortaseError
+from ..registry import models, names
 from .task import TASKS, Task
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def is_local_name(name: str) -> bool:
 
 
 def resolve(checkpoint: str) -> str:
-    """A local path for a folder or URL; the name itself for a model of the Hugging Face hub."""
+    """A local path for a folder, URL or ``registry://name@champion``; the name itself for a model of the Hugging Face
+    hub."""
+    if names.is_reference(checkpoint):
+        return str(storage.fetch(models.resolve(checkpoint).model))
     if not is_local_name(checkpoint):
         return checkpoint
     if not storage.exists(checkpoint):

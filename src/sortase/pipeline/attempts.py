@@ -41,7 +41,11 @@ class Attempt:
     begun: bool = False
 
     def begin(self) -> None:
-        """Take the run over; attempts that were refused are counted too."""
+        """Take the run over; attempts that were refused are counted too. Once more within an attempt: it has to be the
+        latest still."""
+        if self.begun:
+            self.folder.fence()
+            return
         self.folder.begin()
         self.begun = True
         current = self.folder.read("attempt.json")

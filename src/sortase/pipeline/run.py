@@ -15,11 +15,13 @@ from ..config.train import check_arguments
 from ..config.tune_space import check_names
 from ..errors import CancelledError, ConfigError
 from ..model.task import Task, task_of
+from ..registry.models import resolve
+from ..registry.names import is_reference
 from . import logs
 from .attempts import Attempt, attempted
 from .events import Events
 from .preflight import preflight
-from .run_folder import FITTING, RunFolder, versions
+from .run_folder import FITTING, RunFolder, code, versions
 from .stages import STAGES, Stage
 from .stop_request import listening
 from .where import Here, Where
@@ -114,7 +116,17 @@ def run(
     """
     url = storage.join(config.run.output, config.run.name)
     with attempted(url, config.storage) as attempt:
+        config = resolved(config)
         return _run(config, attempt, only, replace, say, should_stop, where or Here())
+
+
+def resolved(config: Config) -> Config:
+    """With the version that ``model.checkpoint: registry://name@alias`` means now in its place."""
+    checkpoint = config.model.checkpoint
+    if checkpoint is None or not is_reference(checkpoint):
+        return config
+    found = resolve(checkpoint, config.registry.url).model
+    return config.model_copy(update={"model": config.model.model_copy(update={"checkpoint": found})})
 
 
 def _run(
@@ -148,7 +160,7 @@ def _run(
     for line in [*lines, *where.check(config)]:
         say(line)
     attempt.begin()
-    folder.describe(name=config.run.name, config=config.model_dump(mode="json"), versions=versions())
+    folder.describe(name=config.run.name, config=config.model_dump(mode="json"), versions=versions(), **code())
     with listening(folder, asked):
         for stage in stages:
             do(stage, current)

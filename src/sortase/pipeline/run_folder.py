@@ -52,6 +52,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def code() -> dict[str, Any]:
+    """What is running: the package's version and commit, and the container image, as far as the environment tells."""
+    names = ("SORTASE_REVISION", "GITHUB_SHA", "CI_COMMIT_SHA")
+    commit = next((os.environ[name] for name in names if os.environ.get(name)), None)
+    return {"code": {"sortase": version("sortase"), "commit": commit}, "image": os.environ.get("SORTASE_IMAGE") or None}
+
+
 @dataclass
 class RunFolder:
     """One run's folder in storage. ``model_name`` is where in it the model lies; empty for the folder itself."""

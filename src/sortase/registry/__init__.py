@@ -1,0 +1,1 @@
+"""Models in object storage: immutable versions, and aliases that move."""
