@@ -1,0 +1,173 @@
+"""Challenger and champion on exactly the same rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..config.compute import ComputeSpec
+from ..config.evaluate import EvaluateSpec
+from ..config.gate import GateSpec
+from ..data.checks import check_labels, check_tokens
+from ..data.fingerprints import Unit, content
+from ..data.sequences import Sequences
+from ..errors import InputError
+from ..model.load import Trained, load_trained
+from ..model.metrics import Metrics
+from ..pipeline.evaluate import EvaluateJob, compare
+from ..pipeline.parts import Elsewhere, divide
+from ..pipeline.place_model import place_model
+from . import fairness
+from .fairness import Contender, vocabulary_digest
+from .result import Measured, Result, Rival, classes_of
+from .rounds import Entrant, Local, Rounds, distant, score_all
+
+__all__ = ["Contender", "contest", "vocabulary_digest"]
+
+Say = Callable[[str], None]
+
+
+def contest(
+    challenger: Contender,
+    champion: Contender | None,
+    test: Sequences,
+    *,
+    unit: Unit,
+    spec: GateSpec,
+    classes: dict[str, int] | None = None,
+    train: Sequences | None = None,
+    compute: ComputeSpec | None = None,
+    elsewhere: Callable[[str], Elsewhere] | None = None,
+    seed: int = 0,
+    say: Say = lambda words: None,
+) -> Result:
+    """Score the challenger, and the champion if there is one.
+
+    Args:
+        test: the evaluation set with labels; ``classes`` is its class map where it tells (``fairness.frozen``).
+        unit: what its split held out, rows or tokens; that is what the intervals resample, too.
+        train: the challenger's training side, for the baseline of ``must_beat_baseline``.
+        elsewhere: for a model's URL the processes that score it; its dataset is the one whose rows ``test`` shows, and
+            both models are sent to the challenger's processes.
+
+    Raises:
+        InputError: the comparison would not be fair, or there is nothing to compare on.
+    """
+    started = time.monotonic()
+    contenders = [challenger] if champion is None else [challenger, champion]
+    called = [f"the {role} {each.name}" for role, each in zip(("challenger", "champion"), contenders, strict=False)]
+    loaded = [load_trained(each.model) for each in contenders]
+    remarks = _refuse_unfair(called, contenders, loaded, test, classes)
+    ours = loaded[0]
+    test = fairness.labelled_rows(test)
+    if not len(test):
+        raise InputError(f"the evaluation set holds no labelled {ours.task.unit}; there is nothing to compare on")
+    test, seen = fairness.without_seen(test, unit, dict(zip(called, contenders, strict=True)), spec.overlap == "drop")
+    for trained in loaded:
+        check_tokens(test, trained.model.config.vocab_size)
+    check_labels(test, len(ours.class_map))
+    metrics, speeds = _scored(contenders, loaded, test, unit, spec, compute or ComputeSpec(), elsewhere, seed)
+    measured = [Measured.of(*each) for each in zip((c.name for c in contenders), metrics, speeds, strict=True)]
+    rival = None
+    if spec.must_beat_baseline:
+        rival = _fitted(ours, test, train, unit, spec, seed, metrics[0], say) if train is not None else _own(challenger)
+    return Result(
+        challenger=measured[0],
+        champion=measured[1] if champion else None,
+        rival=rival,
+        classes=classes_of(ours.classes, measured[0], measured[1] if champion else None),
+        rows=len(test),
+        unit=unit,
+        content=content(test),
+        seen=seen,
+        seconds=time.monotonic() - started,
+        remarks=remarks,
+    )
+
+
+def _refuse_unfair(
+    called: list[str],
+    contenders: list[Contender],
+    loaded: list[Trained],
+    test: Sequences,
+    classes: dict[str, int] | None,
+) -> list[str]:
+    ours, name = loaded[0], called[0]
+    if classes is not None:
+        fairness.refuse_other_classes(name, ours.class_map, "the evaluation set", classes)
+    if len(contenders) == 1:
+        return []
+    theirs, other = loaded[1], called[1]
+    fairness.refuse_other_task(name, ours.task, other, theirs.task)
+    fairness.refuse_other_classes(name, ours.class_map, other, theirs.class_map)
+    one, two = (
+        (each.vocabulary or fairness.digest_of(trained.tokenizer), int(trained.model.config.vocab_size))
+        for each, trained in zip(contenders, loaded, strict=True)
+    )
+    remark = fairness.refuse_other_vocabulary(name, one, other, two)
+    fairness.refuse_other_lengths(name, ours.max_length, other, theirs.max_length, test, ours.task)
+    return [remark] if remark else []
+
+
+def _scored(
+    contenders: list[Contender],
+    loaded: list[Trained],
+    test: Sequences,
+    unit: Unit,
+    spec: GateSpec,
+    compute: ComputeSpec,
+    elsewhere: Callable[[str], Elsewhere] | None,
+    seed: int,
+) -> tuple[list[Metrics], list[float]]:
+    entrants: list[Entrant] = []
+    there = [elsewhere(each.model) for each in contenders] if elsewhere is not None else []
+    for place, trained in enumerate(loaded):
+        if there:
+            entrants.append(distant(there[place], trained, test, spec.batch_size))
+        else:
+            entrants.append(Local(trained, test, spec.batch_size, place_model(trained.model, compute)))
+    make = partial(Metrics, loaded[0].classes, bootstrap=spec.bootstrap, seed=seed, cluster=unit)
+    parts = divide(loaded[0], test, spec.batch_size)
+    rounds = Rounds(tuple(entrants), make, spec.batch_size)
+    return score_all(rounds, parts, there[0] if there else None, timed=spec.max_slowdown is not None)
+
+
+def _fitted(
+    trained: Trained,
+    test: Sequences,
+    train: Sequences,
+    unit: Unit,
+    spec: GateSpec,
+    seed: int,
+    metrics: Metrics,
+    say: Say,
+) -> Rival:
+    """Fitted anew, and measured on the very same rows."""
+    settings = EvaluateSpec(batch_size=spec.batch_size, bootstrap=spec.bootstrap)
+    job = EvaluateJob(
+        trained=trained, test=test, train=train, split_unit=unit, settings=settings, precision="fp32", seed=seed
+    )
+    found = compare(job, train, metrics, say)
+    return _best(found, metrics.result()["metrics"]["macro_f1"], "fitted on the challenger's training side")
+
+
+def _own(challenger: Contender) -> Rival | None:
+    found = challenger.evaluation
+    if not found or not found.get("baseline"):
+        return None
+    return _best(
+        found["baseline"], found["metrics"]["macro_f1"], "as in the challenger's own evaluation, on its test side"
+    )
+
+
+def _best(found: dict[str, Any], ours: float | None, source: str) -> Rival:
+    learnt = found["logistic_regression"]
+    each = [(found["majority"], "the majority class"), (learnt, f"logistic regression on {learnt['features']}")]
+    known = [(rival["metrics"]["macro_f1"], name) for rival, name in each if rival["metrics"]["macro_f1"] is not None]
+    value, name = max(reversed(known), key=lambda one: one[0], default=(np.nan, "the baseline"))
+    interval = found["difference"]
+    return Rival(name, None if np.isnan(value) else float(value), ours, interval, source)

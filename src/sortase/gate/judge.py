@@ -1,0 +1,201 @@
+"""Rules on what a comparison found. A figure that is undefined passes no rule."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.gate import HIGHER, GateSpec, Limit
+from .result import OneClass, Result
+
+COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+ROUNDING = 1e-12  # 0.795 - 0.8 is a little less than -0.005
+SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One rule. ``passed`` is None where it was skipped.
+
+    ``interval`` is that of the difference, or (``interval_of``: challenger) of the challenger's own figure.
+    """
+
+    rule: str
+    limit: str
+    challenger: float | None = None
+    champion: float | None = None
+    difference: float | None = None
+    interval: list[float] | None = None
+    interval_of: str = "difference"
+    passed: bool | None
+    words: str
+
+    @property
+    def skipped(self) -> bool:
+        return self.passed is None
+
+    def plain(self) -> dict[str, Any]:
+        return {**self.__dict__, "skipped": self.skipped}
+
+
+def judge(result: Result, spec: GateSpec) -> list[Row]:
+    """All rules, in the order of the configuration's fields."""
+    rows = [_metric(result, spec, limit) for limit in spec.limits]
+    for name, limit in spec.other_rules.items():
+        rows.append(OTHERS[name](result, spec, limit))
+    return rows
+
+
+def meets(value: float, sign: str, limit: float) -> bool:
+    return bool(COMPARE[sign](value, limit + (ROUNDING if sign in (">", "<=") else -ROUNDING)))
+
+
+def _metric(result: Result, spec: GateSpec, limit: Limit) -> Row:
+    ours = result.challenger.value(limit.metric)
+    theirs = result.champion.value(limit.metric) if result.champion else None
+    difference, paired = result.difference(limit.metric)
+    own = None if limit.relative else result.challenger.figures["intervals"].get(limit.metric)
+    shown: dict[str, Any] = {"rule": limit.metric, "limit": str(limit), "challenger": ours, "champion": theirs}
+    shown |= {"difference": difference, "interval": paired}
+    if limit.relative and result.champion is None:
+        return Row(**shown, passed=None, words="no champion yet")
+    decides, interval = (difference, paired) if limit.relative else (ours, own)
+    if not limit.relative and spec.by == "interval":
+        shown |= {"interval": own, "interval_of": "challenger"}
+    if decides is None:
+        return Row(**shown, passed=False, words="undefined on this evaluation set, which passes no rule")
+    low = limit.metric in HIGHER
+    passed, words = _decided(spec, decides, interval, limit.sign, limit.value, low)
+    noise = "" if result.champion is None else in_words(difference, paired, low)
+    return Row(**shown, passed=passed, words=_joined(noise, words))
+
+
+def _decided(
+    spec: GateSpec, value: float, interval: list[float] | None, sign: str, limit: float, low: bool
+) -> tuple[bool, str]:
+    """Whether the figure, or the worse end of its interval, meets the limit, and what there is to remark."""
+    worse = None if interval is None else interval[0 if low else 1]
+    if spec.by == "interval":
+        if worse is None:
+            return False, "there is no interval, and gate.by asks for one"
+        passed = meets(worse, sign, limit)
+        return passed, "" if passed or not meets(value, sign, limit) else "the estimate meets it, its interval does not"
+    passed = meets(value, sign, limit)
+    allows = passed and worse is not None and not meets(worse, sign, limit)
+    return passed, f"its interval reaches {worse:.3f}, which would not" if allows else ""
+
+
+def in_words(difference: float | None, interval: list[float] | None, higher: bool) -> str:
+    """Whether a difference can be told from noise."""
+    if difference is None:
+        return ""
+    if interval is None:
+        return "no interval, so nothing tells this difference from noise" if difference else "no difference"
+    if difference == 0 and interval == [0, 0]:
+        return "no difference in any resample"
+    if interval[0] <= 0 <= interval[1]:
+        return "cannot be told from noise"
+    return "better beyond noise" if (interval[0] > 0) == higher else "worse beyond noise"
+
+
+def _joined(*words: str) -> str:
+    return "; ".join(each for each in words if each)
+
+
+def _sorted_out(result: Result, spec: GateSpec) -> tuple[list[OneClass], str]:
+    """The classes that decide, and in words which ones do not."""
+    deciding = [each for each in result.classes if each.units >= spec.class_min_units]
+    few = [each for each in result.classes if each.units < spec.class_min_units]
+    if not few:
+        return deciding, ""
+    named = named_classes([f"{each.name} ({each.units})" for each in few])
+    return deciding, f"fewer than {spec.class_min_units} evaluated units, so without a say: {named}"
+
+
+def named_classes(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _class_recall(result: Result, spec: GateSpec, limit: float) -> Row:
+    deciding, left_out = _sorted_out(result, spec)
+    shown: dict[str, Any] = {"rule": "min_class_recall", "limit": f">= {limit:g}", "interval_of": "challenger"}
+    if not deciding:
+        return Row(**shown, passed=False, words=_joined("no class could be judged", left_out))
+    judged = [(each, *_decided(spec, each.recall, each.interval, ">=", limit, True)) for each in deciding]
+    worst, _, remark = min(judged, key=lambda one: (one[1], _worse_end(spec, one[0].recall, one[0].interval)))
+    failed = [f"{each.name} {each.recall:.3f}" for each, passed, _ in judged if not passed]
+    words = f"too low: {named_classes(failed)}" if failed else f"the lowest of a class is that of {worst.name}"
+    shown |= {"challenger": worst.recall, "champion": worst.champion_recall, "difference": worst.difference}
+    return Row(**shown, interval=worst.interval, passed=not failed, words=_joined(words, remark, left_out))
+
+
+def _class_drop(result: Result, spec: GateSpec, limit: float) -> Row:
+    shown: dict[str, Any] = {"rule": "max_class_recall_drop", "limit": f"<= {limit:g}"}
+    if result.champion is None:
+        return Row(**shown, passed=None, words="no champion yet")
+    deciding, left_out = _sorted_out(result, spec)
+    changed = [(each, each.difference) for each in deciding if each.difference is not None]
+    if not changed:
+        return Row(**shown, passed=False, words=_joined("no class could be judged", left_out))
+    judged = [
+        (each, change, *_decided(spec, change, each.difference_interval, ">=", -limit, True))
+        for each, change in changed
+    ]
+    worst, change, _, remark = min(
+        judged, key=lambda one: (one[2], _worse_end(spec, one[1], one[0].difference_interval))
+    )
+    failed = [f"{each.name} {moved:+.3f}" for each, moved, passed, _ in judged if not passed]
+    words = (
+        f"dropped: {named_classes(failed)}" if failed else f"the largest change for the worse is that of {worst.name}"
+    )
+    noise = f"{worst.name}: {in_words(change, worst.difference_interval, True)}"
+    shown |= {"challenger": worst.recall, "champion": worst.champion_recall, "difference": change}
+    return Row(
+        **shown, interval=worst.difference_interval, passed=not failed, words=_joined(words, noise, remark, left_out)
+    )
+
+
+def _worse_end(spec: GateSpec, value: float, interval: list[float] | None) -> float:
+    return interval[0] if spec.by == "interval" and interval is not None else value
+
+
+def _baseline(result: Result, spec: GateSpec, limit: float) -> Row:
+    rival = result.rival
+    shown: dict[str, Any] = {"rule": "must_beat_baseline", "limit": "> baseline"}
+    if rival is None:
+        words = "there is no baseline: neither training rows to fit one on, nor figures of one (evaluate.baseline)"
+        return Row(**shown, passed=False, words=words)
+    shown |= {"limit": "> baseline" if rival.macro_f1 is None else f"> {rival.macro_f1:.4f}", "challenger": rival.ours}
+    words = f"macro F1 against {rival.name}, {rival.source}"
+    if rival.ours is None or rival.macro_f1 is None:
+        return Row(**shown, passed=False, words=_joined(words, "undefined, which passes no rule"))
+    difference = rival.ours - rival.macro_f1
+    passed, remark = _decided(spec, difference, rival.interval, ">", 0, True)
+    noise = in_words(difference, rival.interval, True)
+    shown |= {"difference": difference, "interval": rival.interval, "interval_of": "difference to the baseline"}
+    return Row(**shown, passed=passed, words=_joined(words, noise, remark))
+
+
+def _slowdown(result: Result, spec: GateSpec, limit: float) -> Row:
+    ours = result.challenger.rows_per_second
+    shown: dict[str, Any] = {"rule": "max_slowdown", "limit": f"<= {limit:g} times", "challenger": ours}
+    if result.champion is None:
+        return Row(**shown, passed=None, words="no champion yet")
+    theirs = result.champion.rows_per_second
+    words = f"rows per second; takes {theirs / ours:.2f} times as long as the champion"
+    return Row(**shown, champion=theirs, passed=meets(theirs / ours, "<=", limit), words=words)
+
+
+OTHERS = {
+    "min_class_recall": _class_recall,
+    "max_class_recall_drop": _class_drop,
+    "must_beat_baseline": _baseline,
+    "max_slowdown": _slowdown,
+}
+
+
+def worse_classes(result: Result, spec: GateSpec) -> Iterator[OneClass]:
+    """Classes that decide and got worse beyond noise, whatever the rules say of them."""
+    yield from (each for each in _sorted_out(result, spec)[0] if each.worse)
