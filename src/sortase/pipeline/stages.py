@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import storage
 from ..config.run import Config
-from .run_folder import contents
+from .run_folder import contents, digest
 
 if TYPE_CHECKING:
     from .parts import Elsewhere
@@ -187,14 +187,25 @@ def _predict(run: Run) -> dict[str, Any]:
 
 
 def _report_inputs(run: Run) -> dict[str, Any]:
+    """The other stages, and what the card adds. A report made from others gives way: it can be made again."""
     marks = run.folder.stages()
-    return {"stages": {name: mark["inputs"] for name, mark in sorted(marks.items()) if name != "report"}}
+    card = run.config.card.model_dump(mode="json", exclude_defaults=True)
+    made_from = {name: mark["inputs"] for name, mark in sorted(marks.items()) if name != "report"}
+    inputs = {"stages": made_from, **({"card": card} if card else {})}
+    if "report" in marks and marks["report"]["inputs"] != digest(inputs):
+        storage.remove(run.folder.path("stages", "report.json"))
+    return inputs
 
 
 def _report(run: Run) -> dict[str, Any]:
+    from .card import write_card
     from .report import report
 
-    return {"report": report(run.folder.url)}
+    made = {"report": report(run.folder.url)}
+    if run.folder.mark(run.config.fitting) is not None:
+        run.folder.fence()
+        made["card"] = write_card(run.folder, run.config.card)
+    return made
 
 
 def _always(config: Config) -> bool:

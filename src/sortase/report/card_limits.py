@@ -68,7 +68,8 @@ def _beaten(evaluation: Facts) -> str:
     words = f"macro F1 {theirs:.3f} against {_macro_f1(evaluation):.3f} on the test side"
     if difference and difference[1] >= 0:
         return f"It was not shown to be better than {name}, which is much simpler: {words}; chance may explain that."
-    return f"{name.capitalize()}, which is much simpler, does at least as well: {words}. Consider using that instead."
+    how = "better" if difference else "at least as well"
+    return f"{name.capitalize()}, which is much simpler, does {how}: {words}. Consider using that instead."
 
 
 def _measured_on(prepared: Facts, evaluation: Facts | None) -> Iterator[str]:
@@ -85,7 +86,7 @@ def _measured_on(prepared: Facts, evaluation: Facts | None) -> Iterator[str]:
         if few:
             rows = [f"'{escaped(name)}' ({counts[name]:,})" for name in few[:8]]
             yield (
-                f"Figures of {len(few):,} of {classes(len(counts))} are hardly more than chance, from fewer than {FEW} "
+                f"Figures of {len(few):,} of {classes(len(counts))} are uncertain, as they come from fewer than {FEW} "
                 f"{of}s each: {', '.join(rows)}{_more(few)}."
             )
     learnt = (sides.get("train") or {}).get("per_class") or {}
@@ -135,7 +136,7 @@ def _left_out(run: Facts, prepared: Facts) -> Iterator[str]:
     yield from (f"{escaped(note)}; what comes after is not read." for note in cut)
     absent = tokenized.get("genes", 0) - tokenized.get("known_genes", 0)
     if absent > 0:
-        yield f"{absent:,} of {several(tokenized['genes'], 'gene')} in the data are not in the vocabulary, and not read."
+        yield f"{absent:,} of {several(tokenized['genes'], 'gene')} of the data are not in the vocabulary: not read."
     lost = ((prepared.get("genes") or {}).get("missing_from_vocabulary") or {}).get("count")
     if lost:
         yield f"{several(lost, 'labelled gene')} {'is' if lost == 1 else 'are'} not in the vocabulary, and not learnt."
