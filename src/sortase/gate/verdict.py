@@ -103,7 +103,8 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def _escaped(words: str) -> str:
-    for character in "\\|<>*_`[]":
+    words = " ".join(words.split())
+    for character in "\\|<>*`[]":
         words = words.replace(character, f"&#{ord(character)};")
     return words
 
