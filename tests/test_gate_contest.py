@@ -267,7 +267,10 @@ def test_tokens_that_only_one_model_reads_are_refused(models: Make) -> None:
     test = test_set("token")
     short = test.view(np.flatnonzero(test.lengths <= 20))
     assert compete(models("token"), shorter, short).difference("macro_f1")[0] == 0
-    assert compete(models(), models(max_length=20), test_set()).rows == 90
+    found = compete(models(), models(max_length=20), test_set())
+    assert found.rows == 90
+    cut = int((test_set().lengths > 20).sum())
+    assert found.remarks[1:] == [f"{cut} of 90 sequences are cut to 20 tokens for the champion old"]
 
 
 def test_rows_that_a_model_was_trained_on(models: Make) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ..config.compute import ComputeSpec
 from ..config.evaluate import EvaluateSpec
 from ..config.gate import GateSpec
-from ..data.checks import check_labels, check_tokens
+from ..data.checks import check_labels, check_tokens, overlong
 from ..data.fingerprints import Unit, content
 from ..data.sequences import Sequences
 from ..errors import InputError
@@ -70,6 +70,8 @@ def contest(
     for trained in loaded:
         check_tokens(test, trained.model.config.vocab_size)
     check_labels(test, len(ours.class_map))
+    remarks += _cut(called, loaded, test)
+    say(f"gate: {' and '.join(called)} on {len(test):,} rows")
     metrics, speeds = _scored(contenders, loaded, test, unit, spec, compute or ComputeSpec(), elsewhere, seed)
     measured = [Measured.of(*each) for each in zip((c.name for c in contenders), metrics, speeds, strict=True)]
     rival = None
@@ -111,6 +113,15 @@ def _refuse_unfair(
     remark = fairness.refuse_other_vocabulary(name, one, other, two)
     fairness.refuse_other_lengths(name, ours.max_length, other, theirs.max_length, test, ours.task)
     return [remark] if remark else []
+
+
+def _cut(called: list[str], loaded: list[Trained], test: Sequences) -> list[str]:
+    """What each model does not read."""
+    return [
+        f"{cut} of {len(test)} sequences are cut to {trained.max_length} tokens for {name}"
+        for name, trained in zip(called, loaded, strict=True)
+        if (cut := overlong(test, trained.max_length))
+    ]
 
 
 def _scored(
