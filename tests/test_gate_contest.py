@@ -23,7 +23,7 @@ from sortase.errors import InputError
 from sortase.gate.contest import Contender, contest, vocabulary_digest
 from sortase.gate.fairness import frozen
 from sortase.gate.judge import judge
-from sortase.gate.rounds import TURNS, Local
+from sortase.gate.rounds import TURNS, WARMING, Local
 from sortase.gate.verdict import text, verdict
 from sortase.model.inference import stream
 from sortase.model.load import Trained, build_model, load_config, load_trained
@@ -373,7 +373,7 @@ def test_speed_is_measured_in_turns_after_warming(models: Make, monkeypatch: pyt
     first = load_trained(one).model.classifier.bias  # type: ignore[union-attr]
     monkeypatch.setattr(Local, "stream", noted)
     found = compete(one, two, test_set(), rules(max_slowdown=1000, batch_size=48))
-    assert calls[:2] == [("new", 48), ("old", 48)]
+    assert calls[:2] == [("new", WARMING), ("old", WARMING)]
     turns = [name for name, _ in calls[2:]]
     assert turns == ["new", "old", "old", "new"] * (TURNS // 2)
     assert found.challenger.figures["units"] == 90

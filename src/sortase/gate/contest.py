@@ -143,7 +143,7 @@ def _scored(
             entrants.append(Local(trained, test, spec.batch_size, place_model(trained.model, compute)))
     make = partial(Metrics, loaded[0].classes, bootstrap=spec.bootstrap, seed=seed, cluster=unit)
     parts = divide(loaded[0], test, spec.batch_size)
-    rounds = Rounds(tuple(entrants), make, spec.batch_size)
+    rounds = Rounds(tuple(entrants), make)
     return score_all(rounds, parts, there[0] if there else None, timed=spec.max_slowdown is not None)
 
 

@@ -23,6 +23,7 @@ from ..pipeline.parts import Elsewhere, Part, Scorer
 from ..pipeline.predictions import PredictionTable
 from ..progress import Progress
 
+WARMING = 4  # rows
 TURNS = 4  # how often each model is timed at least, where speed decides
 
 
@@ -61,7 +62,6 @@ class Rounds:
 
     entrants: tuple[Entrant, ...]
     metrics: Callable[[], Metrics]
-    batch_size: int
 
     def __call__(self, part: Part) -> tuple[list[Metrics], list[float]]:
         into = [self.metrics() for _ in self.entrants]
@@ -81,7 +81,7 @@ class Rounds:
         if "warmed" not in self.__dict__:
             self.__dict__["warmed"] = True
             for entrant in self.entrants:
-                for _ in entrant.stream(Part(part.number, part.rows[: self.batch_size]))[1]:
+                for _ in entrant.stream(Part(part.number, part.rows[:WARMING]))[1]:
                     pass
 
     def __getstate__(self) -> dict[str, object]:
