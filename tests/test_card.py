@@ -303,13 +303,16 @@ class TestLimits:
         [
             pytest.param({"recall": 0.2}, "half of the test examples of one class: 'B' (20.0 %)", id="recall"),
             pytest.param({"ece": 0.2}, "20.0 % off", id="calibration"),
+            pytest.param({"mcc": -0.1}, "better than guessing", id="chance"),
         ],
     )
     def test_weak_figures_are_named(self, changes: dict[str, float], words: str) -> None:
         found = beside([0.01, 0.2])
         found["per_class"][0]["recall"] = changes.get("recall", 0.9)
         found["metrics"]["ece"] = changes.get("ece", 0.01)
+        found["intervals"]["mcc"] = [changes.get("mcc", 0.5), 0.9]
         assert [line for line in limits(run(), sound(), found) if words in line]
+        assert len(limits(run(), sound(), found)) == 2
 
     @pytest.mark.parametrize(
         ("found", "beats"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..config.card import is_hub_name
 from . import card_sections as sections
 from .card_limits import limits
 from .card_lineage import licence
@@ -57,8 +58,6 @@ def card(
 
 def base_of(run: Facts) -> str | None:
     """The checkpoint where it is a model of the hub: not a URL, and no file or folder that training found."""
-    from ..config.card import is_hub_name
-
     name = _settings(run, "model").get("checkpoint")
     files = (_fitted(run).get("settings") or {}).get("files") or {}
     return name if name and is_hub_name(name) and name not in files else None

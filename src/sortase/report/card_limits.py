@@ -30,6 +30,9 @@ def limits(run: Facts, prepared: Facts, evaluation: Facts | None) -> list[str]:
 
 
 def _quality(evaluation: Facts) -> Iterator[str]:
+    chance = (evaluation.get("intervals") or {}).get("mcc")
+    if chance and chance[0] <= 0:
+        yield "It was not shown to be better than guessing: the 95 % interval of its Matthews correlation reaches 0."
     if not evaluation.get("baseline"):
         yield "It was not compared with a simple classifier; one may do as well."
     elif beats_baseline(evaluation) is False:
