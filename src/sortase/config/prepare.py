@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from .base import Section
 
@@ -44,6 +44,18 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
+def _name(value: Any) -> str:
+    """A label as text, as those of the data are compared."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or isinstance(value, float | list | dict) or not str(value).strip():
+        raise ValueError(
+            f"labels.rename has {value!r} for a label; labels are text, integers or booleans (null as the class drops "
+            "rows; rows without a label are always dropped)"
+        )
+    return str(value)
+
+
 class LabelSpec(Section):
     """What the classes are and where they come from."""
 
@@ -55,6 +67,10 @@ class LabelSpec(Section):
     mapping: dict[str, int] | None = Field(
         None, description="Class name to id, ids 0..n-1. By default ids follow the sorted names."
     )
+    rename: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Task sequence: a label of the data to the class it counts as, or to null: its rows are dropped.",
+    )
     gene_class_dict: dict[str, list[str]] | str | None = Field(
         None,
         description="Task token: class name to its tokens (genes), or a JSON, pickle or CSV file (a column a class).",
@@ -65,6 +81,35 @@ class LabelSpec(Section):
     @classmethod
     def _names(cls, mapping: Any) -> Any:
         return {str(name): value for name, value in mapping.items()} if isinstance(mapping, dict) else mapping
+
+    @field_validator("rename", mode="before")
+    @classmethod
+    def _text(cls, rename: Any) -> Any:
+        if not isinstance(rename, dict):
+            return rename
+        return {_name(old): new if new is None else _name(new) for old, new in rename.items()}
+
+    @model_validator(mode="after")
+    def _renamed_once(self) -> Self:
+        if self.rename and self.task == "token":
+            raise ValueError("labels.rename belongs to task sequence; with task token change labels.gene_class_dict")
+        for old, new in self.rename.items():
+            if new in self.rename:
+                raise ValueError(
+                    f"labels.rename makes {old!r} {new!r}, and has a rule for {new!r} as well; rules are not chained, "
+                    "say what each label counts as in the end"
+                )
+            if new is not None and self.mapping is not None and new not in self.mapping:
+                raise ValueError(
+                    f"labels.rename makes {old!r} {new!r}, which is not in labels.mapping {sorted(self.mapping)}"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without an empty ``rename``: settings from before it existed are the same settings."""
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name != "rename" or value}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

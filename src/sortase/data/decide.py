@@ -21,11 +21,15 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of each class over the whole source: all, past the filters, and of these the ones with tokens."""
+    """Rows of each class over the whole source: all, past the filters, and of these the ones with tokens.
+
+    ``ruled``: the latter of each label that has a rule.
+    """
 
     input: Classes
     filtered: Classes
     filled: Classes
+    ruled: Classes
     units: tuple[UnitCounts, ...]
 
 
@@ -51,16 +55,16 @@ def count_rows(rows: Rows, data: DataSpec, run: Map) -> Counts:
         raise InputError(f"{source.name} has no row")
     capped = data.max_examples is not None or data.max_examples_per_class is not None
     units = tuple(run(CountUnit(rows, capped), source.units))
-    totals: list[Classes] = [Counter(), Counter(), Counter()]
+    totals: list[Classes] = [Counter(), Counter(), Counter(), Counter()]
     for unit in units:
-        for total, part in zip(totals, (unit.input, unit.filtered, unit.filled), strict=True):
+        for total, part in zip(totals, (unit.input, unit.filtered, unit.filled, unit.ruled), strict=True):
             total.update(part)
     if not totals[1]:
         held = "; ".join(_holds(rows, condition) for condition in rows.filters)
         raise InputError(f"the filter leaves none of {rows_of(source)} rows: {held}")
     if not totals[2]:
         raise InputError(f"{source.name} has no row with a token in 'input_ids'")
-    return Counts(totals[0], totals[1], totals[2], units)
+    return Counts(totals[0], totals[1], totals[2], totals[3], units)
 
 
 def _holds(rows: Rows, condition: Filter) -> str:
@@ -81,7 +85,11 @@ def decide(rows: Rows, data: DataSpec, counts: Counts, run: Map) -> Decision:
     if empty := sum(counts.filtered.values()) - sum(counts.filled.values()):
         steps.append(step("no tokens", counts.filled))
         notes.append(f"{empty} rows have no token and were dropped")
-    kept = _with_label(rows, counts.filled, notes)
+    kept = counts.filled
+    if rows.rename:
+        kept = _ruled(rows, kept, counts.ruled, notes)
+        steps.append(step("labels.rename", kept))
+    kept = _with_label(rows, kept, notes)
     steps.append(step("label missing", kept))
     kept = _common(kept, data.rare_threshold, notes)
     steps.append(step("rare classes", kept))
@@ -119,6 +127,22 @@ def _with_label(rows: Rows, classes: Classes, notes: list[str]) -> Classes:
     notes += [
         f"{words} looks like a missing value but is text; filter its rows away if they have no label" for words in odd
     ]
+    return kept
+
+
+def _ruled(rows: Rows, classes: Classes, ruled: Classes, notes: list[str]) -> Classes:
+    """Without the labels that ``labels.rename`` drops; says what became of each label that it names."""
+    for old, new in sorted(rows.rename.items()):
+        became = "was dropped" if new is None else f"counts as class '{new}'"
+        notes.append(
+            f"label '{old}' ({ruled[old]} rows) {became} by labels.rename"
+            if ruled[old]
+            else f"labels.rename names '{old}', which does not occur"
+        )
+    dropped = {old for old, new in rows.rename.items() if new is None}
+    kept: Classes = Counter({name: n for name, n in classes.items() if name not in dropped})
+    if not any(kept.values()):
+        raise InputError(f"labels.rename drops all {sum(classes.values())} rows left: {holdings(sorted(dropped))}")
     return kept
 
 

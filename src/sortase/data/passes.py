@@ -7,7 +7,7 @@ counts and file names, never rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ Classes = Counter[str | None]
 class Rows:
     """Which rows are candidates, and of which class each is. ``column`` None: all of one class without a name.
 
-    ``required``: rows without a label are no candidates.
+    ``required``: rows without a label are no candidates. ``rename``: what a label counts as, None to drop its rows.
     """
 
     source: Source
@@ -38,6 +38,7 @@ class Rows:
     column: str | None
     required: bool
     seed: int
+    rename: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def class_names(self) -> Sequence[str] | None:
@@ -51,9 +52,22 @@ class Rows:
         return list(dict.fromkeys([*named, "input_ids"]))
 
     def classes(self, batch: pa.RecordBatch) -> tuple[list[str | None], np.ndarray]:
+        return self.renamed(*self.labels(batch))
+
+    def labels(self, batch: pa.RecordBatch) -> tuple[list[str | None], np.ndarray]:
+        """What the column says, before any rule."""
         if self.column is None:
             return [None], np.zeros(batch.num_rows, dtype=np.int64)
         return row_classes(batch.column(self.column), self.class_names)
+
+    def renamed(self, names: list[str | None], codes: np.ndarray) -> tuple[list[str | None], np.ndarray]:
+        """Labels as the classes that they count as; those to be dropped keep their names, so that they are told."""
+        if not self.rename:
+            return names, codes
+        meant = [(self.rename.get(name) or name) if name is not None else None for name in names]
+        unique = list(dict.fromkeys(meant))
+        place = {name: i for i, name in enumerate(unique)}
+        return unique, np.array([place[name] for name in meant], dtype=np.int64)[codes]
 
     def passing(self, batch: pa.RecordBatch) -> np.ndarray:
         mask = np.ones(batch.num_rows, dtype=bool)
@@ -64,20 +78,29 @@ class Rows:
 
 @dataclass(frozen=True)
 class UnitCounts:
-    """Rows of each class: all, past the filters, of these with tokens; the latter's priorities when caps need them."""
+    """Rows of each class: all, past the filters, of these with tokens; the latter's priorities when caps need them.
+
+    ``ruled``: rows with tokens of each label that `Rows.rename` names.
+    """
 
     input: Classes
     filtered: Classes
     filled: Classes
+    ruled: Classes
     buckets: Histogram | None
 
 
 @dataclass(frozen=True)
 class UnitRows:
-    """Per row of a unit: place of its class in ``names``, whether it passes the filters, whether it has tokens."""
+    """Per row of a unit: place of its class in ``names``, whether it passes the filters, whether it has tokens.
+
+    ``labels`` and ``label_codes`` are the same before any rule.
+    """
 
     names: list[str | None]
     codes: np.ndarray
+    labels: list[str | None]
+    label_codes: np.ndarray
     passing: np.ndarray
     filled: np.ndarray
     priority: np.ndarray
@@ -89,7 +112,7 @@ def read_rows(rows: Rows, unit: Unit) -> UnitRows:
     start = unit.start
     for batch in rows.source.read(unit, rows.columns):
         check_tokens(batch.column("input_ids"), start)
-        names, codes = rows.classes(batch)
+        names, codes = rows.labels(batch)
         table = np.array([place.setdefault(name, len(place)) for name in names], dtype=np.int64)
         if len(place) > MAX_CLASSES:
             raise InputError(
@@ -98,7 +121,9 @@ def read_rows(rows: Rows, unit: Unit) -> UnitRows:
         parts.append((table[codes], rows.passing(batch), lengths_of(batch.column("input_ids")) > 0))
         start += batch.num_rows
     codes, passing, filled = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return UnitRows(list(place), codes, passing, filled, priorities(unit.start, unit.rows, rows.seed))
+    labels = list(place)
+    names, places = rows.renamed(labels, np.arange(len(labels)))
+    return UnitRows(names, places[codes], labels, codes, passing, filled, priorities(unit.start, unit.rows, rows.seed))
 
 
 @dataclass(frozen=True)
@@ -111,8 +136,10 @@ class CountUnit:
         masks = (np.ones_like(read.passing), read.passing, read.passing & read.filled)
         everything, filtered, filled = (_count(read.names, read.codes[mask]) for mask in masks)
         kept = masks[2]
+        labels = _count(read.labels, read.label_codes[kept]) if self.rows.rename else Counter()
+        ruled: Classes = Counter({name: labels[name] for name in self.rows.rename})
         buckets = histogram(read.names, read.codes[kept], read.priority[kept]) if self.capped else None
-        return UnitCounts(everything, filtered, filled, buckets)
+        return UnitCounts(everything, filtered, filled, ruled, buckets)
 
 
 def _count(names: Sequence[str | None], codes: np.ndarray) -> Classes:
@@ -213,7 +240,8 @@ def output_schema(
 ) -> tuple[pa.Schema, dict[str, Any], dict[str, str]]:
     """Schema, features, and output column to input column: all that came in, the labels, and `length`.
 
-    A column that has the name of the labels but does not hold the classes stays, as `input_label(s)`.
+    A column that has the name of the labels but does not hold the classes stays, as `input_label(s)`. ``column`` is
+    the one that holds them as they are, None where there is none.
     """
     length = (pa.int64(), {"dtype": "int64", "_type": "Value"})
     made = {labelling.column: (labelling.kind, labelling.feature), "length": length}

@@ -50,11 +50,7 @@ class SequenceKind:
     def labelling(self, decision: Decision, loaded: Loaded) -> Labelling:
         names = [name for name in decision.names if name is not None]
         if loaded.class_map is not None and (unseen := [name for name in names if name not in loaded.class_map]):
-            raise InputError(
-                f"label {unseen[0]!r} is not in label_mapping"
-                + (f" (nor are {len(unseen) - 1} others)" if len(unseen) > 1 else "")
-                + f"; it has {sorted(loaded.class_map)}. Add it, or filter its rows away"
-            )
+            raise InputError(_unknown(unseen, decision, loaded.class_map))
         if len(names) < 2:
             raise InputError(f"only class {names[0]!r} is left; a classifier needs at least two")
         return RowLabels(loaded.class_map or classmap.build(names))
@@ -64,6 +60,19 @@ class SequenceKind:
 
     def stratify(self, column: str | None, source: Source) -> str | None:
         return "label"
+
+
+def _unknown(labels: list[str], decision: Decision, class_map: Mapping[str, int]) -> str:
+    rows = next(step["per_class"] for step in decision.steps if step["step"] == "rare classes")
+    labels = sorted(labels, key=lambda name: (-rows[name], name))
+    shown = ", ".join(f"{name!r} ({rows[name]:,} row{'s' if rows[name] != 1 else ''})" for name in labels[:_MOST])
+    more = f" and {len(labels) - _MOST} more" if len(labels) > _MOST else ""
+    what, verb = ("labels", "are") if len(labels) > 1 else ("label", "is")
+    return (
+        f"{what} {shown}{more} {verb} not in label_mapping, which has {sorted(class_map)}. Say with labels.rename "
+        f"which class each counts as ({{{labels[0]}: {next(iter(class_map))}}}; null drops its rows), add them to the "
+        "mapping, or filter their rows away"
+    )
 
 
 class TokenKind:
@@ -126,6 +135,7 @@ class TokenKind:
         return column
 
 
+_MOST = 10
 Kind = SequenceKind | TokenKind
 KINDS: dict[str, Kind] = {"sequence": SequenceKind(), "token": TokenKind()}
 

@@ -102,7 +102,7 @@ def check_inputs(
         kind.check_split(split)
         if split.column is not None:
             check_label_column(require_column(source, split.column, "the split"))
-    return Rows(source, filters, column, kind.required, seed), kind.load(labels)
+    return Rows(source, filters, column, kind.required, seed, labels.rename), kind.load(labels)
 
 
 def _threads(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -114,7 +114,7 @@ def _threads(workers: int, function: Callable[[Any], Any], items: Iterable[Any])
 def _plan(place: Place, rows: Rows, kind: Kind, decision: Decision, loaded: Loaded) -> WriteUnit:
     """The second pass; whatever the first one found wrong is said here at the latest."""
     labelling = kind.labelling(decision, loaded)
-    schema, features, renamed = output_schema(rows.source, labelling, rows.column)
+    schema, features, renamed = output_schema(rows.source, labelling, None if rows.rename else rows.column)
     return WriteUnit(rows, decision.quotas, labelling, place.dataset, schema, features, renamed)
 
 
@@ -161,7 +161,7 @@ def _digest(source: Source, data: DataSpec, labels: LabelSpec, loaded: Loaded, s
         "format": FORMAT,
         "source": source.identity,
         "data": data.model_dump(mode="json", exclude={"dataset", "nproc"}, fallback=str),
-        "labels": labels.model_dump(mode="json", include={"task", "column", "mapping"}),
+        "labels": labels.model_dump(mode="json", include={"task", "column", "mapping", "rename"}),
         "loaded": loaded.identity,
         "seed": seed,
     }
