@@ -45,7 +45,9 @@ SETTINGS = [
     pytest.param({"data": {"filter": {"batch": True}}}, "'batch'.*True.*int64", id="boolean for a number"),
     pytest.param({"data": {"filter": {"cell_type": "B"}}}, "only class 'B'", id="one class left"),
     pytest.param({"data": {"rare_threshold": 0.9}}, "rare_threshold 0.9", id="all classes rare"),
-    pytest.param({"labels": {"mapping": {"B": 0, "T": 1}}}, r"'NK' \(\d+ rows\) is not in label_mapping", id="unseen label"),
+    pytest.param(
+        {"labels": {"mapping": {"B": 0, "T": 1}}}, r"'NK' \(\d+ rows\) is not in label_mapping", id="unseen label"
+    ),
     pytest.param({"labels": {"mapping": {"B": 0, "T": 1, "NK": 3}}}, "0 to 2.*0, 1, 3", id="ids with a gap"),
     pytest.param({"labels": {"column": "input_ids"}}, "'input_ids' holds list", id="lists as labels"),
     pytest.param({"labels": {"column": "score"}}, "0.5.*not measurements", id="measurements as labels"),

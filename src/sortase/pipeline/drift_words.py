@@ -62,7 +62,7 @@ def markdown(told: dict[str, Any]) -> str:
 
 
 def _rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for measure in told["measures"]:
         bound = ">= " if measure["at_least"] else "<= "
         rows.append(
