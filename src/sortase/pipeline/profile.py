@@ -38,18 +38,21 @@ def profile(folder: RunFolder) -> dict[str, Any]:
         raise ConfigError(f"stage 'prepare' of {folder.url} is not finished; run `sortase prepare` first")
     source = open_source(folder.path("data", f"{config['run']['prefix']}_labeled.dataset"))
     split = described.get("split")
-    counts = _count(source, _training_rows(folder.path("data", "split.parquet"), rows_of(source)))
     return {
         "format": FORMAT,
         "task": described["task"],
         "unit": "row" if described["task"] == "sequence" else "labelled token",
-        "rows": rows_of(source),
         "classes": described["units"],
         "sides": {side: found["per_class"] for side, found in split["sides"].items()} if split else None,
-        "lengths": _lengths(counts.lengths),
-        "tokens": _tokens(counts),
         "genes": _genes(folder.mark("tokenize")),
+        **measured(source, _training_rows(folder.path("data", "split.parquet"), rows_of(source))),
     }
+
+
+def measured(source: Source, training: np.ndarray) -> dict[str, Any]:
+    """Lengths and tokens of the rows; ``training`` is the mask of those that training reads."""
+    counts = _count(source, training)
+    return {"rows": len(training), "lengths": _lengths(counts.lengths), "tokens": _tokens(counts)}
 
 
 @dataclass
@@ -129,8 +132,7 @@ def _lengths(counts: np.ndarray) -> dict[str, Any]:
 
 
 def _tokens(counts: _Counts) -> dict[str, Any]:
-    """Ids seen and how often; with ``once``, how many ids the training rows show once, what they never show is told
-    by the number of rows that are still to come (Good 1953)."""
+    """Ids seen and how often. ``once``: how many the training rows show once, which tells how much is still unseen."""
     seen = np.flatnonzero(counts.tokens)
     return {
         "distinct": len(seen),
