@@ -103,7 +103,9 @@ LENGTHS = [
     pytest.param(np.arange(400) % 40 + 1, np.arange(399, -1, -1) % 40 + 1, False, id="another order"),
     pytest.param(np.arange(400) % 40 + 1, np.arange(400) % 20 + 1, True, id="the longer half is gone"),
     pytest.param(np.arange(400) % 40 + 1, np.arange(5) * 4 + 10, False, id="five rows in the middle"),
-]
+    pytest.param(np.arange(400) % 40 + 1, 10 ** (np.arange(400) % 40 > 35) * (np.arange(400) % 40 + 1), True,
+                 id="the longest ones became longer"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("before", "after", "beyond"), LENGTHS)

@@ -22,6 +22,7 @@ __all__ = ["Drift", "check", "drift", "markdown", "text"]
 
 Profile = Mapping[str, Any]
 DRAWS = 999
+MOST_DRAWN = 1_000_000  # numbers in memory: draws by classes
 MOST_ROWS = 1_000_000  # beyond, chance does not matter
 CHANCE = 0.99
 BINS = 10
@@ -163,8 +164,8 @@ def stability_index(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 def by_chance(distance: Callable[[np.ndarray, np.ndarray], np.ndarray], old: np.ndarray, new: np.ndarray) -> float:
     """The distance that two samples of these sizes from one population stay below in 99 of 100 cases."""
-    both = old + new
-    drawn = np.random.default_rng(0).multivariate_hypergeometric(both, int(new.sum()), size=DRAWS, method="marginals")
+    both, draws = old + new, max(99, min(DRAWS, MOST_DRAWN // len(old)))
+    drawn = np.random.default_rng(0).multivariate_hypergeometric(both, int(new.sum()), size=draws, method="marginals")
     return float(np.quantile(distance(both - drawn, drawn), CHANCE))
 
 

@@ -64,7 +64,7 @@ def markdown(told: dict[str, Any]) -> str:
 def _rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for measure in told["measures"]:
-        bound = ">= " if measure["at_least"] else "<= "
+        bound = "≥ " if measure["at_least"] else "≤ "
         rows.append(
             (
                 measure["what"],
@@ -81,14 +81,14 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _number(value: float | None) -> str:
     if value is None:
-        return "-"
+        return "–"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 def _facts(told: dict[str, Any]) -> list[str]:
-    lines = ["lengths: " + ", ".join(f"{n} {_number(a)} -> {_number(b)}" for n, (a, b) in told["lengths"].items())]
+    lines = ["lengths: " + ", ".join(f"{n} {_number(a)} → {_number(b)}" for n, (a, b) in told["lengths"].items())]
     if told["classes"]:
-        moved = [f"{each['class']} {each['before']:.1%} -> {each['after']:.1%}" for each in told["classes"]]
+        moved = [f"{each['class']} {each['before']:.1%} → {each['after']:.1%}" for each in told["classes"]]
         lines.append(f"classes that moved most: {', '.join(moved)}")
     for what, found in (("new", told["new"]), ("vanished", told["vanished"])):
         if found:
