@@ -13,6 +13,7 @@ from typing import Any, Self
 from .deploy.options import COMMANDS, add_commands
 from .errors import CancelledError, SortaseError
 from .redact import redacted
+from .retrain import options as registry_options
 
 STAGES = {
     "tokenize": "counts of genes per cell -> ranked tokens",
@@ -36,13 +37,16 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="command")
     for name, words in {"run": "all stages, skipping what is finished and unchanged", **STAGES}.items():
         stage = commands.add_parser(name, help=words, description=words)
-        stage.add_argument("--config", "-c", default="run.yaml", help="path or URL of run.yaml (default: ./run.yaml)")
+        stage.add_argument("--config", "-c", help="path or URL of run.yaml (default: ./run.yaml)")
         stage.add_argument(
             "--set", "-s", action="append", default=[], metavar="KEY=VALUE", help="override a setting (repeatable)"
         )
         stage.add_argument("--replace", action="store_true", help="discard results made from other inputs or settings")
         stage.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if name == "predict":
+            _model_options(stage)
     add_commands(commands, list(STAGES))
+    registry_options.add_commands(commands)
     schema = commands.add_parser("schema", help="print the JSON schema of run.yaml")
     schema.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
     demo = commands.add_parser("demo", help="two runs on real single-cell data, with reports")
@@ -51,6 +55,16 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--replace", action="store_true", help="start again, discarding earlier results")
     demo.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return top
+
+
+def _model_options(predict: argparse.ArgumentParser) -> None:
+    """For a model by itself, without the run that made it."""
+    predict.add_argument(
+        "--model", "-m", help="folder or URL of a model, or registry://NAME@ALIAS, instead of the run's model"
+    )
+    predict.add_argument("--registry", help="with --model: the registry (default: $SORTASE_REGISTRY)")
+    predict.add_argument("--dataset", help="with --model: the data to label (default: predict.dataset)")
+    predict.add_argument("--output", "-o", help="with --model: the Parquet file to write")
 
 
 def say(text: str) -> None:
@@ -64,6 +78,7 @@ def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
     from .pipeline.attempts import attempted_from
     from .pipeline.run import run
 
+    options.config = options.config or "run.yaml"
     with storage.impatiently():
         text = storage.read_bytes(options.config).decode()
     with attempted_from(text, options.set):
@@ -73,6 +88,18 @@ def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
         with placed(config.compute, always=searches) as where:
             result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop, where=where)
         print(result)
+
+
+def predict_with_model(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
+    from .retrain.serve import predict_with
+
+    predict_with(options, say)
+
+
+def around_registry(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
+    from .retrain import commands
+
+    getattr(commands, options.command)(options, should_stop, say)
 
 
 def print_schema(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
@@ -130,8 +157,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         top.print_help()
         return 2
-    own = {"schema": print_schema, "demo": run_demo, **dict.fromkeys(COMMANDS, on_cluster)}
+    own = {
+        "schema": print_schema,
+        "demo": run_demo,
+        **dict.fromkeys(COMMANDS, on_cluster),
+        **dict.fromkeys(registry_options.COMMANDS, around_registry),
+    }
     work = own.get(options.command, run_stages)
+    if getattr(options, "model", None) and options.command == "predict":
+        work = predict_with_model
     try:
         words = "no longer waiting" if work is on_cluster else "stopping at the next step and keeping a checkpoint"
         with StopSwitch(words) as switch:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from .base import Section
+from .drift import DriftSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -41,3 +42,4 @@ class RetrainSpec(Section):
         "labels by name.",
     )
     promote: bool = Field(True, description="Make a challenger that passes the gate the champion; else a person does.")
+    drift: DriftSpec = Field(default_factory=DriftSpec, description="How far new data may be from the champion's.")

@@ -20,7 +20,7 @@ from .. import storage
 from ..config.load import parse
 from ..config.run import Config
 from ..config.storage import StorageSpec
-from ..errors import CancelledError, ConfigError, FencedError, SortaseError
+from ..errors import CancelledError, ConfigError, FencedError, GateError, SortaseError
 from ..redact import redacted
 from .events import Events
 from .logs import LogPlace, kept_logs, placed_at, wanted
@@ -157,7 +157,8 @@ def refuse_again(folder_url: str) -> None:
     not to be worked on again where that would repeat a refusal, undo a cancellation, or fight a later attempt.
 
     Raises:
-        ConfigError, CancelledError: the submission was refused, cancelled, or taken over by another one.
+        ConfigError, CancelledError, GateError: the submission was refused, cancelled, taken over by another one, or its
+            model did not pass the gate.
     """
     submission = _submission()
     if submission is None:
@@ -169,6 +170,8 @@ def refuse_again(folder_url: str) -> None:
         kind, _, words = outcome["error"].partition(": ")
         if outcome["exit_code"] == ConfigError.exit_code:
             raise ConfigError(f"this submission was refused before: {words}")
+        if outcome["exit_code"] == GateError.exit_code:
+            raise GateError(f"this submission was judged before: {words}")
         if kind == FencedError.__name__:
             raise CancelledError(f"this submission was taken over before: {words}")
         if outcome["exit_code"] == CancelledError.exit_code and outcome["attempt"] == wish.get("attempt"):

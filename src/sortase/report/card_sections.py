@@ -48,7 +48,7 @@ def _steps(steps: Sequence[Facts]) -> str:
     if first == last:
         return f"All {several(first, 'row')} were used."
     lost = [
-        f"{before['rows'] - after['rows']:,} by {code(STEPS.get(after['step'], after['step']))}"
+        f"{before['rows'] - after['rows']:,} by {code(str(STEPS.get(after['step'], after['step'])))}"
         for before, after in pairwise(steps)
         if before["rows"] > after["rows"]
     ]
@@ -124,13 +124,13 @@ def results(evaluation: Facts | None, prepared: Facts) -> str:
 def _metrics(found: Facts, rivals: Facts) -> str:
     values, intervals = found.get("metrics") or {}, found.get("intervals") or {}
     beside = {words: rivals.get(name) for name, words in BASELINES.items()}
-    beside = {words: rival for words, rival in beside.items() if rival and rival.get("metrics")}
+    known = {words: rival["metrics"] for words, rival in beside.items() if rival and rival.get("metrics")}
     rows = [
-        [words, values[name], bounds(intervals.get(name)), *(rival["metrics"].get(name) for rival in beside.values())]
+        [words, values[name], bounds(intervals.get(name)), *(metrics.get(name) for metrics in known.values())]
         for name, (words, _) in METRICS.items()
         if name in values
     ]
-    return table(["metric", "this model", "95 % interval", *beside], rows)
+    return table(["metric", "this model", "95 % interval", *known], rows)
 
 
 def each_class(evaluation: Facts) -> str:

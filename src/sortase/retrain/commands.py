@@ -1,0 +1,162 @@
+"""gate, promote, rollback, models and retrain."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from .. import storage
+from ..cluster.place import placed
+from ..config.load import parse, settings_of
+from ..config.run import Config
+from ..errors import ConfigError, GateError, SortaseError
+from ..registry.context import context
+from ..registry.models import Model, model_of, names
+from ..registry.moves import history, move, table
+from ..registry.names import CHALLENGER, registry_url
+from ..registry.names import parse as parse_reference
+from ..registry.versions import Version, versions
+from . import summary
+from .listing import described, listed, told
+from .mirror import mirror
+from .outcome import Outcome
+from .plan import folder_of, model_named, rules_of
+from .promotion import Moved
+from .promotion import promote as promote_version
+from .promotion import rollback as rollback_version
+from .register import register
+
+Say = Callable[[str], None]
+Stop = Callable[[], bool]
+
+
+def _text(options: argparse.Namespace) -> str:
+    with storage.impatiently():
+        return storage.read_bytes(options.config).decode()
+
+
+def _config(options: argparse.Namespace) -> Config | None:
+    """The configuration where one is named; storage is reached as it says."""
+    if options.config is None:
+        if options.set:
+            raise ConfigError("--set overrides a setting of a run; name it with --config")
+        return None
+    config = parse(_text(options), options.set, options.config)
+    storage.configure(config.storage)
+    return config
+
+
+def _model(options: argparse.Namespace, config: Config | None) -> tuple[Model, str | None]:
+    """The model that the command names, and the version or alias."""
+    reference = parse_reference(options.model)
+    return model_of(reference.name, options.registry or (config.registry.url if config else None)), reference.version
+
+
+def gate(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    from ..gate.verdict import markdown, text
+    from .judging import judge_version, words_of
+
+    config = _config(options)
+    if config is None:
+        raise ConfigError("the rules are in section 'gate' of a run's configuration; name it with --config")
+    rules = rules_of(config)
+    if options.registry:
+        config = config.model_copy(update={"registry": config.registry.model_copy(update={"url": options.registry})})
+    model, asked = model_named(config), context(options.who)
+    if options.version_name:
+        version = model.version(options.version_name)
+    else:
+        version = register(folder_of(config), model.url, asked)
+        move(model.url, CHALLENGER, version.name, kind="set", asked=asked)
+    mirror(config.registry.mlflow, model, version, say=say)
+    with placed(config.compute) as where:
+        verdict, url = judge_version(model, version, model.champion, config, rules, where, say)
+    print(text(verdict))
+    say(f"gate: {url}")
+    if options.summary:
+        summary.append(options.summary, markdown(verdict))
+    if options.output_json:
+        storage.write_json(options.output_json, verdict)
+    if not verdict["passed"]:
+        raise GateError(f"{version.name} did not pass: {words_of(verdict)}")
+
+
+def promote(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    config = _config(options)
+    model, wanted = _model(options, config)
+    version = model.version(wanted or CHALLENGER)
+    moved = promote_version(
+        model,
+        version,
+        alias=options.alias,
+        override=options.override,
+        why=options.why,
+        asked=context(options.who),
+    )
+    _moved(model, moved, options, config, say)
+
+
+def rollback(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    config = _config(options)
+    model, wanted = _model(options, config)
+    if wanted is not None:
+        raise ConfigError(f"rollback takes the model's name; the version to go back to is --to {wanted}")
+    moved = rollback_version(model, to=options.to, alias=options.alias, why=options.why, asked=context(options.who))
+    _moved(model, moved, options, config, say)
+
+
+def _moved(model: Model, moved: Moved, options: argparse.Namespace, config: Config | None, say: Say) -> None:
+    mirror(
+        options.mlflow or (config.registry.mlflow if config else None), model, moved.version, alias=moved.alias, say=say
+    )
+    before = f" (before: {moved.before})" if moved.before and moved.record else ""
+    done = "is" if moved.record else "is already"
+    print(f"{moved.version.name} {done} the {moved.alias} of {model.name}{before}")
+
+
+def models(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    config = _config(options)
+    if options.model is None:
+        url = registry_url(options.registry or (config.registry.url if config else None))
+        known = {name: table(Model(storage.join(url, name), name).url).aliases for name in names(url)}
+        _show(options, known, lambda: listed(known) or f"{url} holds no model")
+        return
+    model, wanted = _model(options, config)
+    if options.history:
+        moves = history(model.url)
+        _show(options, moves, lambda: told(moves) or f"no alias of {model.name} has moved")
+        return
+    found: list[Version] = [model.version(wanted)] if wanted else list(versions(model.url))
+    aliases = table(model.url).aliases
+    _show(options, [each.record for each in found], lambda: described(model, found, aliases, whole=wanted is not None))
+
+
+def _show(options: argparse.Namespace, value: Any, words: Callable[[], str]) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False) if options.json else words())
+
+
+def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+    from .steps import retrain as do
+
+    text = _text(options)
+    config = parse(text, options.set, options.config)
+    outcome = Outcome(model=config.registry.name or config.run.name)
+    try:
+        if options.address or options.values or options.namespace or options.context or options.image:
+            from .submitted import submit
+
+            submit(config, settings_of(text, options.set, options.config), outcome, options, say, should_stop)
+        else:
+            try:
+                do(config, outcome, generation=options.generation, who=options.who, say=say, should_stop=should_stop)
+            finally:
+                summary.keep(outcome)
+    except SortaseError as error:
+        if outcome.state == "failed":
+            outcome.words = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        summary.deliver(outcome, options.summary, options.output_json)
+    print(outcome.words)

@@ -1,0 +1,58 @@
+"""MLflow's model registry, told of versions and aliases once they are in ours: it may be late, never ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import MissingExtraError
+from ..redact import redacted
+from ..registry.models import Model
+from ..registry.versions import Version
+
+TAG = "sortase.version"
+
+
+def mirror(
+    uri: str | None, model: Model, version: Version, alias: str | None = None, *, say: Callable[[str], None]
+) -> None:
+    """Make the version known at ``uri``, with the alias; what is there already stays. A mirror that does not answer is
+    said, and changes nothing here: the next move tells it."""
+    if uri is None:
+        return
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError as error:
+        raise MissingExtraError("registry.mlflow needs the extra 'mlflow': pip install 'sortase[mlflow]'") from error
+    try:
+        number = _known(MlflowClient(tracking_uri=uri, registry_uri=uri), model, version, alias)
+    except (MlflowException, OSError) as error:
+        say(
+            f"mlflow: {redacted(str(error))}; the registry {model.url} holds all the same, the next move tells it again"
+        )
+        return
+    say(f"mlflow: {model.name} version {number} is {version.name}{f', {alias}' if alias else ''}")
+
+
+def _known(client: Any, model: Model, version: Version, alias: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model.name, description=f"mirror of {model.url}")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.search_model_versions(f"name = '{model.name}' and tag.`{TAG}` = '{version.name}'")
+    if found:
+        number = str(found[0].version)
+    else:
+        tags = {TAG: version.name, "sortase.run": version.record["run"]}
+        tags |= {
+            f"metric.{name}": f"{value:.6g}" for name, value in version.record["metrics"].items() if value is not None
+        }
+        made = client.create_model_version(model.name, source=version.model, tags=tags)
+        number = str(made.version)
+    if alias is not None:
+        client.set_registered_model_alias(model.name, alias, number)
+    return number

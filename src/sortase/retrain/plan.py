@@ -1,0 +1,130 @@
+"""What one retraining works on: the model, its champion, and the run that new data make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import storage
+from ..config.gate import GateSpec
+from ..config.run import Config
+from ..data.source import open_source
+from ..data.split import column_classes
+from ..errors import ConfigError
+from ..pipeline.run_folder import RunFolder, digest
+from ..registry.models import Model, model_of
+from ..registry.versions import Version
+from .generation import data_fingerprint, settings_digest
+
+Say = Callable[[str], None]
+PINNED = {"vocabulary": "vocabulary.pkl", "medians": "medians.json"}
+
+
+def model_named(config: Config) -> Model:
+    return model_of(config.registry.name or config.run.name, config.registry.url)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """``data`` and ``settings`` are digests; ``parent`` the champion's version whose weights are gone on from."""
+
+    data: str
+    settings: str
+    champion: Version | None
+    parent: str | None
+
+    @property
+    def name(self) -> str:
+        """Eight characters that change with the data, the settings, and what is kept of the champion."""
+        return digest([self.data, self.settings, kept(self.champion), self.parent])[:8]
+
+    def news(self) -> str | None:
+        """What is new to the champion; None for nothing."""
+        if self.champion is None:
+            return "there is no champion yet"
+        before = self.champion.record["lineage"]
+        if before["config"] != self.settings:
+            return f"the settings are not those of {self.champion.name}"
+        return None if before["data"]["fingerprint"] == self.data else f"the data are not those of {self.champion.name}"
+
+
+def kept(champion: Version | None) -> dict[str, Any] | None:
+    """What a later generation has in common with the champion: class ids and tokens."""
+    if champion is None:
+        return None
+    files = champion.record["files"]
+    return {"classes": champion.classes, **{k: files[name]["sha256"] for k, name in PINNED.items() if name in files}}
+
+
+def generation_of(config: Config, champion: Version | None) -> Generation:
+    """Looks at the data without reading all of it."""
+    parent = champion.name if champion is not None and config.retrain.from_champion else None
+    return Generation(data_fingerprint(config), settings_digest(config), champion, parent)
+
+
+def run_of(config: Config, generation: Generation) -> Config:
+    """The generation's own run: its name, and what it keeps of the champion."""
+    champion = generation.champion
+    name = f"{config.run.name.removesuffix(f'-{generation.name}')}-{generation.name}"
+    changes: dict[str, Any] = {"run": config.run.model_copy(update={"name": name})}
+    if champion is not None:
+        folder = storage.join(config.run.output, name)
+        if config.labels.mapping is None:
+            changes["labels"] = config.labels.model_copy(update={"mapping": champion.classes})
+        if config.tokenize is not None:
+            pins = {
+                key: storage.join(folder, "champion", file)
+                for key, file in PINNED.items()
+                if getattr(config.tokenize, key) is None and file in champion.record["files"]
+            }
+            changes["tokenize"] = config.tokenize.model_copy(update=pins)
+    if champion is not None and generation.parent is not None:
+        model = {"checkpoint": champion.model, "config": None, "tokenizer": None}
+        changes["model"] = config.model.model_copy(update=model)
+    return config.model_copy(update=changes)
+
+
+def keep_pins(config: Config, champion: Version | None) -> None:
+    """Copy what the run keeps of the champion into its folder, so that it stays what it was."""
+    if champion is None or config.tokenize is None:
+        return
+    for key, file in PINNED.items():
+        url = getattr(config.tokenize, key)
+        if url == storage.join(config.run.output, config.run.name, "champion", file) and not storage.exists(url):
+            storage.write_bytes(url, storage.read_bytes(champion.path(file)))
+
+
+def without_new_labels(config: Config, dataset: str, say: Say) -> Config:
+    """The configuration under ``retrain.new_labels: drop``: rows whose label the class map lacks are left out."""
+    labels = config.labels
+    if config.retrain.new_labels != "drop" or labels.task != "sequence" or labels.mapping is None:
+        return config
+    names, codes = column_classes(open_source(dataset), str(labels.column))
+    known = {*labels.mapping, *labels.rename}
+    counts = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
+    new = {name: counts[name] for name in names if name is not None and name not in known}
+    if not new:
+        return config
+    say(
+        "retrain: left out, as the champion does not know them: "
+        + ", ".join(f"{n} ({c:,} rows)" for n, c in new.items())
+    )
+    rename = {**labels.rename, **dict.fromkeys(new)}
+    return config.model_copy(update={"labels": labels.model_copy(update={"rename": rename})})
+
+
+def folder_of(config: Config) -> RunFolder:
+    return RunFolder(storage.join(config.run.output, config.run.name))
+
+
+def rules_of(config: Config) -> GateSpec:
+    """ConfigError where there are none."""
+    if config.gate is None:
+        raise ConfigError(
+            "a model is judged before it is promoted: give rules in section 'gate', such as "
+            "gate: {macro_f1: '>= champion - 0.005'}"
+        )
+    return config.gate

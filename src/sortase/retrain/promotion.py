@@ -1,0 +1,117 @@
+"""Moving the champion: only for a passed gate, or for a reason that is written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError, GateError
+from ..registry.models import Model
+from ..registry.moves import ANY, move, moved_since, rolled_back, version_before
+from ..registry.names import CHAMPION, check_alias
+from ..registry.versions import Version
+from .verdicts import passed
+
+
+@dataclass(frozen=True)
+class Moved:
+    """``record`` is None where the alias meant the version already."""
+
+    alias: str
+    version: Version
+    before: str | None
+    record: dict[str, Any] | None
+
+
+def promote(
+    model: Model,
+    version: Version,
+    *,
+    alias: str = CHAMPION,
+    override: str | None = None,
+    why: str | None = None,
+    asked: dict[str, str] | None = None,
+    expected: Any = ANY,
+) -> Moved:
+    """Let the alias mean this version. ``override``: why no passed gate is needed. ``expected``: the champion that a
+    gate compared with, where the caller knows.
+
+    Raises:
+        GateError: no gate that was passed against the champion, or the version was rolled back.
+        ConflictError: another promotion was quicker.
+        InputError: the version is damaged.
+    """
+    check_alias(alias)
+    if override is not None and not override.strip():
+        raise ConfigError("--override takes the reason why; it is kept in the history")
+    if alias != CHAMPION:
+        version.check()
+        record = move(model.url, alias, version.name, kind="set", why=why or override, asked=asked)
+        return Moved(alias, version, record["before"] if record else None, record)
+    champion = model.champion
+    before = champion.name if champion else None
+    if before == version.name:
+        return Moved(alias, version, before, None)
+    if expected is not ANY and before != expected:
+        raise moved_since(model.url, alias, before, expected)
+    gate = passed(model, version, champion)
+    if override is None:
+        _require(model, version, before, gate)
+    version.verify()
+    told = {"gate": gate and gate[0], "override": override}
+    record = move(model.url, alias, version.name, kind="promote", expected=before, why=why, asked=asked, **told)
+    return Moved(alias, version, before, record)
+
+
+def _require(model: Model, version: Version, champion: str | None, gate: tuple[str, dict[str, Any]] | None) -> None:
+    undone = rolled_back(model.url, CHAMPION, version.name)
+    if undone is not None:
+        raise GateError(f"{version.name} {undone_words(undone)}; --override WHY promotes it all the same")
+    if gate is None:
+        against = f"against the champion {champion}" if champion else "(there is no champion yet)"
+        raise GateError(
+            f"{version.name} has passed no gate {against}; run `sortase gate`, or --override WHY, which is recorded"
+        )
+
+
+def undone_words(undone: dict[str, Any]) -> str:
+    why = f": {undone['why']}" if undone["why"] else ""
+    return f"was rolled back by {undone['context']['who']} on {undone['when']}{why}"
+
+
+def rollback(
+    model: Model,
+    *,
+    to: str | None = None,
+    alias: str = CHAMPION,
+    why: str | None = None,
+    asked: dict[str, str] | None = None,
+) -> Moved:
+    """Let the alias mean what it meant before the promotion that holds now, or the version named.
+
+    Raises:
+        ConfigError: there is nothing to go back to.
+        ConflictError: somebody moved the alias meanwhile.
+    """
+    current = model.alias(alias)
+    if current is None:
+        raise ConfigError(f"{model.url} has no {alias}; there is nothing to roll back")
+    wanted = to or version_before(model.url, alias)
+    if wanted is None:
+        raise ConfigError(
+            f"{alias} of {model.url} has been {current.name} since its first move; name a version with --to"
+        )
+    version = model.version(wanted)
+    version.verify()
+    record = move(
+        model.url,
+        alias,
+        version.name,
+        kind="rollback",
+        expected=current.name,
+        why=why,
+        asked=asked,
+        override=None,
+        gate=None,
+    )
+    return Moved(alias, version, current.name, record)

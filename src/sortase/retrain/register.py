@@ -1,0 +1,117 @@
+"""From a finished run to a version: its files are copied, and version.json makes them a version, last.
+
+The version's name follows from the run's marks, so registering a run again finds the version that is there, and
+one that was interrupted is completed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .. import storage
+from ..config.load import check
+from ..config.run import Config
+from ..data import classmap
+from ..data.fingerprints import Training
+from ..errors import ConfigError, ConflictError, InputError
+from ..gate.fairness import vocabulary_digest
+from ..model.task import task_of
+from ..pipeline.card import write_card
+from ..pipeline.profile import profile
+from ..pipeline.run_folder import FITTING, RunFolder, digest
+from ..pipeline.sides import read_sides
+from ..redact import redacted
+from ..registry.context import context, now
+from ..registry.versions import RECORD, Version, described, find, read
+from .generation import lineage
+
+COPIED = ("evaluation.json", "data/prepare.json", "report.html")
+TOKENIZED = ("data/vocabulary.pkl", "data/medians.json")
+TRAINING = "training.npy"
+
+
+def register(folder: RunFolder, model_url: str, asked: dict[str, str] | None = None) -> Version:
+    """The version of a finished run, made where there is none. ``asked``: by whom, else the environment tells.
+
+    Raises:
+        ConfigError: the run is not finished.
+        ConflictError: the run was made again while it was copied.
+    """
+    name = version_name(folder)
+    found = read(model_url, name)
+    if found is not None:
+        return found
+    url = storage.join(model_url, "versions", name)
+    with tempfile.TemporaryDirectory(prefix="sortase-register-") as scratch:
+        record = _collect(folder, Path(scratch))
+        if version_name(folder) != name:
+            raise ConflictError(f"{folder.url} was made again while it was registered; register it once it is finished")
+        storage.upload(Path(scratch), url)
+    whole = {"version": name, **record, "registered": now(), "context": asked or context()}
+    data = (json.dumps(redacted(whole), indent=2, ensure_ascii=False) + "\n").encode()
+    storage.create_bytes(storage.join(url, RECORD), data)
+    return find(model_url, name)
+
+
+def version_name(folder: RunFolder) -> str:
+    """When the run's model was made, and a digest of what it was made from; ConfigError for an unfinished run."""
+    marks = folder.stages()
+    fitted = next((name for name in FITTING if name in marks), None)
+    missing = [name for name, there in (("prepare", "prepare" in marks), ("train", fitted)) if not there]
+    if "evaluate" not in marks:
+        missing.append("evaluate")
+    if missing or fitted is None:
+        raise ConfigError(
+            f"{folder.url} is not finished: there is no mark of {', '.join(missing)}. A model is registered with its "
+            "evaluation: run `sortase run` first, with a test side (--version names one that is registered)"
+        )
+    finished = str(marks[fitted]["finished"])
+    made = [folder.url, *([marks[name]["inputs"], marks[name]["finished"]] for name in ("prepare", fitted, "evaluate"))]
+    stamp = finished[:19].replace("-", "").replace(":", "")
+    return f"{stamp}-{digest(made)[:8]}"
+
+
+def _collect(folder: RunFolder, scratch: Path) -> dict[str, Any]:
+    """Everything of the version as local files; returns what version.json tells of them."""
+    run = folder.read("run.json")
+    config = check(run["config"], f"{folder.url}/run.json")
+    told = lineage(folder)
+    shutil.copytree(storage.fetch(folder.model), scratch / "model")
+    for name in COPIED + (TOKENIZED if config.tokenize is not None else ()):
+        if storage.exists(folder.path(*name.split("/"))):
+            storage.download(folder.path(*name.split("/")), scratch / Path(name).name)
+    class_map = classmap.read(folder.path("data", f"{config.run.prefix}_id_class_dict.json"))
+    classmap.write(str(scratch), "model", class_map)
+    storage.write_json(str(scratch / "lineage.json"), told)
+    storage.write_json(str(scratch / "profile.json"), profile(folder))
+    training_of(folder, config).write(str(scratch / TRAINING))
+    write_card(folder, config.card, told, target=str(scratch / "model" / "README.md"))
+    evaluation = folder.read("evaluation.json")
+    return {
+        "run": folder.url,
+        "task": config.labels.task,
+        "classes": class_map,
+        "vocabulary": vocabulary_digest(str(scratch / "model")),
+        "metrics": evaluation["metrics"],
+        "intervals": evaluation["intervals"],
+        "baseline": (evaluation["baseline"] or {}).get("verdict"),
+        "lineage": told,
+        "files": described(scratch),
+    }
+
+
+def training_of(folder: RunFolder, config: Config) -> Training:
+    """What the run's model has seen, validation rows among it: they chose the checkpoint."""
+    prepared = folder.path("data", f"{config.run.prefix}_labeled.dataset")
+    sides = read_sides(prepared, folder.path("data", "split.parquet"), task_of(config.labels.task))
+    return Training.of([each for each in (sides.train, sides.validation) if each is not None], sides.unit)
+
+
+def training_hashes(version: Version) -> Training:
+    if TRAINING not in version.record["files"]:
+        raise InputError(f"version {version.name} does not tell what it was trained on; register its run again")
+    return Training.read(version.path(TRAINING))
