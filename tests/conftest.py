@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ray_head import head as head
+
 # Models of a few kilobytes gain nothing from threads, and threads that wait for each other crawl on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # the same for a Ray that a test starts

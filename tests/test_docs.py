@@ -16,9 +16,16 @@ import yaml
 
 from sortase.cli import parser
 from sortase.config.compute import ComputeSpec
+from sortase.config.gate import GateSpec
+from sortase.config.load import parse
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "docs" / "operations.md", ROOT / "k8s" / "README.md", ROOT / "helm" / "sortase" / "README.md"]
+DOCUMENTS = [
+    ROOT / "docs" / "operations.md",
+    ROOT / "k8s" / "README.md",
+    ROOT / "helm" / "sortase" / "README.md",
+    ROOT / "docs" / "retraining.md",
+]
 VALUES = yaml.safe_load((ROOT / "helm" / "sortase" / "values.yaml").read_text())
 SECTIONS = "|".join(name for name in VALUES if name != "run")
 OF_KUBERNETES = {  # what it means stands in the documentation of Kubernetes
@@ -45,13 +52,13 @@ def test_every_value_is_described() -> None:
     assert {name.rpartition(".")[2] for name in bare} <= OF_KUBERNETES, bare
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_commands_are_understood(path: Path) -> None:
     blocks = re.findall(r"```bash\n(.*?)```", path.read_text(), re.DOTALL)
     for line in (line.strip() for block in blocks for line in block.splitlines()):
@@ -80,6 +87,19 @@ def test_the_values_of_the_readme_suit_the_chart() -> None:
     (block,) = [each for each in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if each.startswith("image:")]
     schema = json.loads((ROOT / "helm" / "sortase" / "values.schema.json").read_text())
     jsonschema.validate(yaml.safe_load(block), schema)
+
+
+def test_the_settings_and_values_for_retraining_are_valid() -> None:
+    settings, values = re.findall(r"```yaml\n(.*?)```", DOCUMENTS[3].read_text(), re.DOTALL)
+    assert parse(settings).gate is not None
+    schema = json.loads((ROOT / "helm" / "sortase" / "values.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(values), schema)
+
+
+def test_rules_of_the_gate_that_are_named_exist() -> None:
+    table = DOCUMENTS[3].read_text().partition("| rule |")[2].partition("\n\n")[0]
+    named = {name for cell in re.findall(r"^\| (.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)}
+    assert {"macro_f1", "ece", "max_slowdown"} <= named <= set(GateSpec.model_fields)
 
 
 def test_words_that_are_said_to_be_ours_are_ours() -> None:

@@ -1,0 +1,214 @@
+"""The workflows of docs/ci: linted by the tools made for them, and their scripts tried, all but the servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from programs import program
+from sortase.cli import parser
+
+ROOT = Path(__file__).resolve().parents[1]
+GITHUB = sorted((ROOT / "docs" / "ci" / "github").glob("*.yml"))
+GITLAB = sorted((ROOT / "docs" / "ci" / "gitlab").glob("*.yml"))
+EXTRA = "pip install -e '.[test]'"
+ACTIONLINT = "go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
+SECRET_WORDS = ("secrets.", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
+
+# A program that tells what it is called with, in place of those that need a network.
+SHIM = f"""#!{sys.executable}
+import json, os, sys
+with open(os.environ["CALLS"], "a") as file:
+    file.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + "\\n")
+if os.path.basename(sys.argv[0]) == "gh" and sys.argv[1] == "api":
+    print("17")
+"""
+Calls = list[list[str]]
+
+
+def lint(*command: str) -> None:
+    done = subprocess.run([program(command[0], EXTRA), *command[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class TestLint:
+    def test_workflows_by_actionlint(self) -> None:
+        done = subprocess.run([program("actionlint", ACTIONLINT), *GITHUB], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+    def test_workflows_by_zizmor(self) -> None:
+        """Their security: pinned actions, least permissions, no expression inside a script."""
+        lint("zizmor", "--quiet", "--offline", "--persona", "pedantic", *map(str, GITHUB))
+
+    def test_workflows_by_their_schema(self) -> None:
+        lint("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, GITHUB))
+
+    def test_pipelines_by_their_schema(self) -> None:
+        schema = ("--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci")
+        lint("check-jsonschema", *schema, *map(str, GITLAB))
+
+    @pytest.mark.parametrize("path", [*GITHUB, *GITLAB], ids=lambda path: f"{path.parent.name}-{path.stem}")
+    def test_no_long_lived_secret_is_used(self, path: Path) -> None:
+        assert not [word for word in SECRET_WORDS if word in path.read_text()]
+
+
+def read(path: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(path.read_text()))
+
+
+def steps(path: Path) -> Iterator[dict[str, Any]]:
+    for job in read(path)["jobs"].values():
+        yield from job["steps"]
+
+
+def step(path: Path, name: str) -> dict[str, Any]:
+    (found,) = [each for each in steps(path) if each.get("name") == name]
+    return found
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[..., Calls]:
+    """Runs a script as CI does, in a folder with the repository's files; returns the programs' calls."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sortase", "pip", "aws", "gh"):
+        (programs / name).write_text(SHIM)
+        (programs / name).chmod(0o755)
+    (programs / "python").symlink_to(sys.executable)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "manifest.json").write_text('{"dataset": "s3://bucket/cells 1.dataset"}')
+    (tmp_path / "retrain.md").write_text("## Retraining\n")
+
+    def run(script: str, code: int = 0, **environment: str) -> Calls:
+        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "CALLS": str(calls), **environment},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        return [json.loads(line) for line in calls.read_text().splitlines()]
+
+    return run
+
+
+def understood(calls: Calls) -> list[Any]:
+    """The commands of sortase, by its own parser."""
+    found = [parser().parse_args(call[1:]) for call in calls if call[0] == "sortase"]
+    assert found, calls
+    return found
+
+
+class TestGitHub:
+    RETRAIN, PROMOTE = (ROOT / "docs" / "ci" / "github" / f"{name}.yml" for name in ("retrain", "promote"))
+
+    def test_when_and_one_at_a_time(self) -> None:
+        workflow = read(self.RETRAIN)
+        starts = workflow[True]  # YAML 1.1 reads `on` so
+        assert set(starts) == {"schedule", "push", "workflow_dispatch"}
+        assert "data/manifest.json" in starts["push"]["paths"]
+        assert workflow["concurrency"] == read(self.PROMOTE)["concurrency"]
+        assert workflow["concurrency"]["cancel-in-progress"] is False
+        assert workflow["permissions"] == {}
+        assert workflow["jobs"]["retrain"]["permissions"] == {"contents": "read", "id-token": "write"}
+
+    def test_the_call(self, shell: Callable[..., Calls]) -> None:
+        script = step(self.RETRAIN, "Retrain")["run"]
+        (plain,) = understood(shell(script, NAMESPACE="sortase", SETTING=""))
+        assert (plain.command, plain.set) == ("retrain", ["data.dataset=s3://bucket/cells 1.dataset"])
+        assert (plain.values, plain.namespace, plain.summary) == (["values.yaml"], "sortase", "retrain.md")
+        (other,) = understood(shell(script, NAMESPACE="sortase", SETTING="train.num_train_epochs=5"))
+        assert other.set[1:] == ["train.num_train_epochs=5"]
+
+    def test_without_a_manifest_it_ends(self, shell: Callable[..., Calls], tmp_path: Path) -> None:
+        (tmp_path / "data" / "manifest.json").write_text("{}")
+        assert shell(step(self.RETRAIN, "Retrain")["run"], code=1, NAMESPACE="sortase", SETTING="") == []
+
+    def test_what_is_told(self, shell: Callable[..., Calls], tmp_path: Path) -> None:
+        summary = tmp_path / "summary"
+        shell(step(self.RETRAIN, "Summary")["run"], GITHUB_STEP_SUMMARY=str(summary))
+        assert summary.read_text() == "## Retraining\n"
+        asked, comment = shell(step(self.RETRAIN, "Comment")["run"], GITHUB_REPOSITORY="o/r", GITHUB_SHA="abc")
+        assert asked[2] == "repos/o/r/commits/abc/pulls"
+        assert comment[1:4] == ["pr", "comment", "17"]
+
+    @pytest.mark.parametrize("version", ["", "20261124T031500-9f3a2c1b"])
+    def test_moves_by_hand(self, shell: Callable[..., Calls], version: str) -> None:
+        script = step(self.PROMOTE, "Move the champion")["run"]
+        moved, listed = understood(shell(script, ACTION="promote", VERSION=version, WHY="a b", OVERRIDE=""))
+        assert (moved.command, moved.why, moved.override) == ("promote", "a b", None)
+        assert moved.model == ("cell-types@" + version).rstrip("@")
+        assert (listed.command, listed.model) == ("models", "cell-types")
+        moved, _ = understood(shell(script, ACTION="promote", VERSION=version, WHY="x", OVERRIDE="it is better"))
+        assert moved.override == "it is better"
+        moved, _ = understood(shell(script, ACTION="rollback", VERSION=version, WHY="x", OVERRIDE=""))
+        assert (moved.command, moved.to) == ("rollback", version or None)
+
+
+class TestGitLab:
+    PATH = GITLAB[0]
+
+    def script(self, job: str) -> str:
+        return "\n".join(read(self.PATH)[job]["script"])
+
+    def test_when_and_one_at_a_time(self) -> None:
+        pipeline = read(self.PATH)
+        assert pipeline[".sortase"]["resource_group"]
+        assert pipeline[".sortase"]["interruptible"] is False
+        assert "timeout" in pipeline["retrain"], "without one its tokens end after five minutes"
+        starts = [rule["if"] for rule in pipeline["retrain"]["rules"]]
+        assert [word for word in ("schedule", "web", "push") if any(f'"{word}"' in start for start in starts)] == [
+            "schedule",
+            "web",
+            "push",
+        ]
+
+    def test_the_calls(self, shell: Callable[..., Calls]) -> None:
+        (plain,) = understood(shell(self.script("retrain"), NAMESPACE="sortase"))
+        assert plain.set == ["data.dataset=s3://bucket/cells 1.dataset"]
+        assert (plain.values, plain.namespace, plain.summary) == (["values.yaml"], "sortase", "retrain.md")
+        (promoted,) = understood(shell(self.script("promote"), WHY="a b"))
+        assert (promoted.command, promoted.model, promoted.why) == ("promote", "cell-types", "a b")
+        (back,) = understood(shell(self.script("rollback"), WHY="a b", VERSION="20261124T031500-9f3a2c1b"))
+        assert (back.command, back.to) == ("rollback", "20261124T031500-9f3a2c1b")
+        assert shell(self.script("rollback"), code=1) == [], "without a reason nothing moves"
+
+    def test_its_token_opens_the_cluster_and_the_storage(
+        self, shell: Callable[..., Calls], tmp_path: Path, s3_url: str
+    ) -> None:
+        """The kubeconfig is one that the client loads, and the registry is read with keys that STS gives for it."""
+        kubernetes = pytest.importorskip("kubernetes")
+        (tmp_path / "ca").write_text("-----BEGIN CERTIFICATE-----\n")
+        token, kubeconfig = tmp_path / "storage.token", tmp_path / "kubeconfig"
+        before = "\n".join(read(self.PATH)[".sortase"]["before_script"]).replace("/tmp/cluster.token", f"{tmp_path}/ct")
+        given = {"KUBECONFIG": str(kubeconfig), "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}
+        named = {"KUBE_SERVER": "https://cluster:6443", "KUBE_CA": f"{tmp_path}/ca", "SORTASE_VERSION": "0.1.0"}
+        calls = shell(before, STORAGE_TOKEN="aaa.bbb.ccc", CLUSTER_TOKEN="ddd.eee.fff", **given, **named)
+        assert calls == [["pip", "install", "--quiet", "sortase[submit]==0.1.0"]]
+        assert {path.stat().st_mode & 0o777 for path in (token, kubeconfig, tmp_path / "ct")} == {0o600}
+
+        reached = kubernetes.client.Configuration()
+        kubernetes.config.load_kube_config(str(kubeconfig), client_configuration=reached)
+        assert (reached.host, reached.ssl_ca_cert) == ("https://cluster:6443", f"{tmp_path}/ca")
+        assert set(reached.api_key.values()) == {"Bearer ddd.eee.fff"}
+
+        environment = {name: value for name, value in os.environ.items() if name not in SECRET_WORDS}
+        done = subprocess.run(
+            [sys.executable, "-m", "sortase", "models", "--registry", f"{s3_url}/registry"],
+            env={**environment, **given, "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/ci", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (0, f"{s3_url}/registry holds no model\n"), done.stderr
