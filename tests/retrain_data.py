@@ -76,6 +76,26 @@ def cell_settings(folder: Path | str, **sections: Any) -> dict[str, Any]:
     }
 
 
+def tokenized_cells(folder: Path) -> tuple[Dataset, str]:
+    """All wells of ``cells`` as one dataset, and the vocabulary."""
+    from sortase.cli import main
+
+    cells(folder / "cells.h5ad", "123456")
+    config = write(folder / "all.yaml", cell_settings(folder, run={"name": "all", "output": f"{folder}/runs"}))
+    assert main(["tokenize", "-c", config]) == 0
+    data = folder / "runs" / "all" / "data"
+    return Dataset.load_from_disk(str(data / "tokenized.dataset")), str(data / "vocabulary.pkl")
+
+
+def generation(data: Dataset, wells: str, shuffled: bool = False) -> Dataset:
+    """The tokenised cells of these wells, and those of the frozen ones."""
+    part = data.select([i for i, well in enumerate(data["well"]) if well in [*wells, *FROZEN_WELLS]])
+    labels, train = np.array(part["bulk_labels"]), np.array(part["side"]) != "test"
+    if shuffled:
+        labels[train] = np.random.default_rng(0).permutation(labels[train])
+    return part.remove_columns("bulk_labels").add_column("bulk_labels", labels.tolist())
+
+
 def sequences(n: int = 240, seed: int = 0, shuffled: bool = False) -> Dataset:
     """Rows whose class follows from their first token; the test side is the same whatever the seed."""
     ids = [*rows(60, seed=99, longest=20), *rows(n, seed, longest=20)]

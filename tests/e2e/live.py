@@ -46,9 +46,9 @@ class Cluster:
         self.objects = client.CustomObjectsApi()
         self.batch = client.BatchV1Api()
 
-    def rayjobs(self, release: str) -> list[dict[str, Any]]:
-        """Those of a release, or of a run that was submitted under this name."""
-        selector = f"app.kubernetes.io/instance={release}"
+    def rayjobs(self, release: str | None = None) -> list[dict[str, Any]]:
+        """All, or those of a release, or of a run that was submitted under this name."""
+        selector = f"app.kubernetes.io/instance={release}" if release else ""
         return list(
             self.objects.list_namespaced_custom_object(
                 "ray.io", "v1", self.namespace, "rayjobs", label_selector=selector
