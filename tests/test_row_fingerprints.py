@@ -9,7 +9,7 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from makers import dataset, rows
 from sortase import storage
 from sortase.data import fingerprints as fp
-from sortase.data.fingerprints import Training, content, fingerprints, labelled_tokens, overlap
+from sortase.data.fingerprints import HEAD, Training, content, fingerprints, labelled_tokens, overlap, seen_rows
 from sortase.data.sequences import IGNORED, Sequences
 from sortase.errors import InputError, MissingInputError
 
@@ -121,16 +121,79 @@ def test_held_out_tokens_are_told_by_the_labels_that_show() -> None:
     assert len(overlap(labelled_tokens(made), training)) == len(expected)
 
 
+def long_rows(n: int = 12, length: int = 200) -> list[list[int]]:
+    return np.random.default_rng(4).integers(8, 60, (n, length)).tolist()
+
+
+def cut(ids: list[list[int]], length: int, end: int | None = None) -> list[list[int]]:
+    """Cut rows, of which the last token may be one that marks the end."""
+    return [row[:length] if end is None or len(row) < length else [*row[: length - 1], end] for row in ids]
+
+
+def seen(evaluated: list[list[int]], training: Training) -> list[int]:
+    made = sequences(evaluated)
+    return seen_rows(made, fingerprints(made), training).tolist()
+
+
+@pytest.mark.parametrize("end", [None, 3])
+@pytest.mark.parametrize(
+    ("trained", "evaluated"), [(200, 100), (100, 200), (100, 100), (HEAD + 1, 200), (200, HEAD + 1)]
+)
+def test_rows_are_recognised_at_any_length(trained: int, evaluated: int, end: int | None) -> None:
+    ids = long_rows()
+    training = Training.of([sequences(cut(ids[:8], trained, end)), sequences([[7, 8, 9]])], "row")
+    assert seen(cut([*ids, [7, 8, 9], [7, 8]], evaluated, end), training) == [*range(8), 12]
+
+
+def test_rows_that_begin_alike_are_others_unless_they_may_have_been_cut() -> None:
+    same = [1] * HEAD
+    training = Training.of([sequences([[*same, 2, 3], [*same, *[4] * 40]])], "row")
+    assert seen([[*same, 5], [*same, *[6] * 40]], training) == []
+    assert seen([[*same, 5], [*same, *[6] * 50]], training) == [1], "longer than any training row"
+    assert seen([[*same, 5], [*same, *[6] * 30]], training) == [1], "the longest, and training rows are longer"
+
+
+def test_no_row_is_recognised_by_less_than_a_head() -> None:
+    training = Training.of([sequences(long_rows())], "row")
+    assert seen(cut(long_rows(), HEAD - 1), training) == []
+
+
+def test_a_model_that_went_on_has_seen_both(root: str) -> None:
+    ids = long_rows()
+    before = Training.of([sequences(cut(ids[:4], 100))], "row")
+    both = Training.of([sequences(ids[4:8])], "row").union(before)
+    assert both.longest == (100, 200)
+    both.write(storage.join(root, "both.npy"))
+    both = Training.read(storage.join(root, "both.npy"))
+    for length in (90, 150, 200):
+        assert seen(cut(ids, length), both) == list(range(8))
+    tokens = Training.of([Sequences.open(dataset("token"), "labels")], "token")
+    assert np.array_equal(tokens.union(tokens).hashes, tokens.hashes)
+    with pytest.raises(InputError, match="a split by row and one by token"):
+        both.union(tokens)
+
+
+def test_a_file_of_one_array_holds_whole_rows(tmp_path: Path) -> None:
+    ids = long_rows()
+    np.save(tmp_path / "old.npy", np.sort(fingerprints(sequences(ids[:8]))).view([("row", "<u8")]))
+    old = Training.read(str(tmp_path / "old.npy"))
+    assert seen(ids, old) == list(range(8))
+    assert seen(cut(ids, 100), old) == []
+
+
 @pytest.mark.parametrize("unit", ["row", "token"])
 def test_a_training_is_read_as_it_was_written(unit: str, root: str) -> None:
-    made = Training.of([Sequences.open(dataset("token"), "labels")], unit)  # type: ignore[arg-type]
+    rows = dataset("token").add_item({"input_ids": list(range(60)) * 2, "labels": [1] * 120})
+    made = Training.of([Sequences.open(rows, "labels")], unit)  # type: ignore[arg-type]
     assert (np.diff(made.hashes.astype(object)) > 0).all()
+    assert len(made.heads) == (unit == "row")
     url = storage.join(root, "training.npy")
     made.write(url)
     found = Training.read(url)
-    assert found.unit == unit
+    assert (found.unit, found.longest) == (unit, made.longest)
     assert np.array_equal(found.hashes, made.hashes)
-    assert found.hashes.dtype == np.uint64
+    assert np.array_equal(found.heads, made.heads)
+    assert found.hashes.dtype == found.heads.dtype == np.uint64
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -138,7 +201,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "plain.npy").read_bytes()[:-4])
     (tmp_path / "empty.npy").write_bytes(b"")
-    for name in ("plain", "pickle", "cut", "empty"):
+    Training.of([sequences(long_rows())], "row").write(str(tmp_path / "whole.npy"))
+    whole = (tmp_path / "whole.npy").read_bytes()
+    (tmp_path / "torn.npy").write_bytes(whole[:-4])
+    (tmp_path / "twice.npy").write_bytes(whole * 2)
+    for name in ("plain", "pickle", "cut", "empty", "torn", "twice"):
         with pytest.raises(InputError, match=f"{name}.npy does not hold fingerprints"):
             Training.read(str(tmp_path / f"{name}.npy"))
     with pytest.raises(MissingInputError):
