@@ -56,7 +56,8 @@ SHARES = [
                  ["class_shares", "new_classes", "vanished_classes"], id="ten rows and all of it"),
     pytest.param({"a": 450, "b": 450, "c": 100}, {"a": 500, "b": 500, "c": 0}, 0.1, ["vanished_classes"], id="gone"),
     pytest.param({"a": 499, "b": 499, "c": 2}, {"a": 250, "b": 250, "c": 0}, 0.002, [], id="a rare one is gone"),
-    pytest.param({"a": 500, "b": 500}, {"a": 500, "b": 499, "new": 1}, 0.001, ["new_classes"], id="new"),
+    pytest.param({"a": 500, "b": 500}, {"a": 500, "b": 480, "new": 20}, 0.02, ["new_classes"], id="new"),
+    pytest.param({"a": 500, "b": 500}, {"a": 500, "b": 499, "new": 1}, 0.001, [], id="one row of a new one"),
     pytest.param({"a": 500, "b": 500}, {"a": 240, "b": 240}, 0.0, ["min_rows"], id="half of the rows are gone"),
 ]  # fmt: skip
 
@@ -147,9 +148,109 @@ def test_samples_of_one_population_rarely_alarm(rows: int) -> None:
         drawn = dict(zip(names, rng.multinomial(size, shares).tolist(), strict=True))
         return made(drawn, [rng.permutation(80)[:n].tolist() for n in rng.integers(5, 40, size)])
 
-    spec = DriftSpec(min_rows=None, new_classes=None)
+    spec = DriftSpec(min_rows=None)
     alarms = [drift(sample(400), sample(rows), spec).exceeded for _ in range(40)]
     assert sum(map(bool, alarms)) <= 3
+
+
+def of_classes(*counts: dict[str, int]) -> list[dict[str, Any]]:
+    """Profiles with these counts of classes; the rest of them is of a few rows."""
+    told = made({"a": 5})
+    return [told | {"classes": each, "rows": sum(each.values())} for each in counts]
+
+
+@pytest.mark.parametrize("rows", [7_000, 8_000])
+def test_samples_with_many_rare_classes_rarely_alarm(rows: int) -> None:
+    rng = np.random.default_rng(3)
+    names = [str(i) for i in range(1_000)]
+
+    def sample() -> dict[str, int]:
+        return dict(zip(names, rng.multinomial(rows, np.full(1_000, 0.001)).tolist(), strict=True))
+
+    found = [drift(*of_classes(sample(), sample()), DriftSpec()) for _ in range(20)]
+    assert any(value(each, "new_classes") for each in found), "this test says nothing"
+    assert sum(bool(each.exceeded) for each in found) <= 2
+
+
+def test_a_class_with_many_rows_is_new_or_gone_however_many_rare_ones_are() -> None:
+    rare = {f"rare {i}": 1 for i in range(200)}
+    others = {f"other {i}": 1 for i in range(200)}
+    before, after = of_classes({"a": 900, "gone": 30} | rare, {"a": 900, "new": 30} | others)
+    free = {"class_shares": None, "min_rows": None}
+    found = drift(before, after, DriftSpec(**free))
+    assert sorted(found.exceeded) == ["new_classes", "vanished_classes"]
+    assert "now: 201; the limit retrain.drift.new_classes is 0, and chance alone explains 200 of them" in found.words[0]
+    assert drift(before, after, DriftSpec(new_classes=1, vanished_classes=1, **free)).exceeded == []
+
+
+@pytest.mark.parametrize(("limit", "exceeded"), [(0, ["vanished_classes"]), (1, [])])
+def test_chance_counts_beside_the_limit(limit: int, exceeded: list[str]) -> None:
+    before, after = of_classes({"a": 900, "gone": 100, "rare": 1}, {"a": 1_001})
+    found = drift(before, after, DriftSpec(class_shares=None, vanished_classes=limit))
+    assert value(found, "vanished_classes") == 2
+    assert found.exceeded == exceeded
+    assert any("but chance alone explains 1 of them" in line for line in found.words) == (not exceeded)
+
+
+class TestLeftOut:
+    """Rows that were not prepared, as the model does not know their labels."""
+
+    def test_they_count_as_new_classes(self) -> None:
+        before, after = of_classes({"a": 500, "b": 500}, {"a": 450, "b": 450})
+        assert drift(before, after, DriftSpec()).exceeded == []
+        found = drift(before, after, DriftSpec(), left_out={"x": 40, "y": 60})
+        assert found.exceeded == ["new_classes"]
+        assert (value(found, "new_classes"), value(found, "class_shares")) == (2, 0.1)
+        assert (value(found, "min_rows"), found.new, found.rows) == (0.9, {}, (1_000, 900))
+        assert found.as_json()["left_out"] == {"y": 60, "x": 40}
+        words = "left out, as the model does not know their labels: 100 rows (10%): y (60 rows), x (40 rows)"
+        assert words in found.table() and words in found.markdown()
+        refusing = DriftSpec(action="refuse")
+        with pytest.raises(InputError, match=r"now: 2; .*does not know their labels: 100 rows"):
+            check(drift(before, after, refusing, left_out={"x": 40, "y": 60}), refusing)
+
+    def test_a_few_rows_are_told_but_may_be_chance(self) -> None:
+        before, after = of_classes({"a": 500, "b": 500}, {"a": 500, "b": 500})
+        found = drift(before, after, DriftSpec(), left_out={"x": 1, "none of these": 0})
+        assert found.exceeded == [] and found.left_out == {"x": 1}
+        assert "labels: 1 row (0.0999%): x (1 row)" in found.table()
+        assert any("chance alone explains 1 of them" in line for line in found.words)
+
+    def test_many_of_them_and_their_names(self) -> None:
+        before, after = of_classes({"a": 500}, {"a": 400, "new": 30})
+        names = {"a|b\n# x": 50} | {f"label {i}": 20 for i in range(30)}
+        found = drift(before, after, DriftSpec(), left_out=names)
+        page = found.markdown()
+        assert "a\\|b # x (50 rows), label 0 (20 rows)" in page and "\n# x" not in page + found.table()
+        assert "label 6 (20 rows) and 23 more" in page and "label 7" not in page
+        assert "new classes: new (30 rows)\n" in page
+
+    def test_drift_that_was_stored_without_them_is_read(self) -> None:
+        told = drift(made(), made({"a": 900, "c": 100}), DriftSpec()).as_json()
+        assert told.pop("left_out") == {}
+        for measure in told["measures"]:
+            measure.pop("count")
+        assert "new classes: c (100 rows)" in markdown(told) and "left out" not in markdown(told)
+
+
+def test_more_classes_than_are_named() -> None:
+    found = drift(*of_classes({"a": 500}, {f"b{i}": 20 for i in range(30)}), DriftSpec())
+    assert "b7 (20 rows) and 22 more" in found.table()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        pytest.param([1_534, 1_534, 1_534, 1_535], "mean 1,534 →", id="thousands"),
+        pytest.param([999, 1_000, 1_000, 1_000], "mean 1,000 →", id="nearly a thousand"),
+        pytest.param([15, 15, 15, 16], "mean 15.2 →", id="tens"),
+    ],
+)
+def test_numbers_are_read_at_a_glance(lengths: list[int], words: str) -> None:
+    found = drift(made({"a": 4}, of_lengths(np.array(lengths))), made(), DriftSpec(new_classes=1_000_000))
+    assert words in found.table()
+    assert "≤ 1,000,000" in found.table()
+    assert "e+" not in found.table() + found.markdown()
 
 
 def test_chance_is_the_same_every_time_and_shrinks_with_the_data() -> None:

@@ -12,7 +12,8 @@ from .base import Section
 class DriftSpec(Section):
     """Limits of the drift between two generations of data; null for no limit.
 
-    What sampling alone explains is never beyond a limit: a small dataset differs from a large one by chance.
+    What sampling alone explains does not count: a small dataset differs from a large one by chance, and rare classes
+    come and go. Of 100 pairs of samples from one population about one passes a limit.
     """
 
     action: Literal["warn", "refuse"] = Field(
@@ -25,8 +26,12 @@ class DriftSpec(Section):
         description="Total variation distance of the class shares: the share of rows (or labelled tokens) that would "
         "have to be of another class.",
     )
-    new_classes: int | None = Field(0, ge=0, description="Classes with rows now and none before.")
-    vanished_classes: int | None = Field(0, ge=0, description="Classes with rows before and none now.")
+    new_classes: int | None = Field(
+        0, ge=0, description="Classes with rows now and none before, beside those that chance explains."
+    )
+    vanished_classes: int | None = Field(
+        0, ge=0, description="Classes with rows before and none now, beside those that chance explains."
+    )
     lengths: float | None = Field(
         0.25,
         gt=0,

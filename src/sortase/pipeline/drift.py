@@ -3,10 +3,14 @@
 Limits are for drift beyond what sampling explains: by permutation for classes and lengths, and after Good (1953,
 *The population frequencies of species*) for tokens that were never seen. Both take rows for independent draws; rows of
 one donor, batch or author are not, so that a limit that was just passed may still be such a group's doing.
+
+Of the classes that only one side has, chance explains at most as many as two samples of one population differ by in 99
+of 100 cases, and none that has so many rows that hardly any sample would miss it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +19,7 @@ import numpy as np
 
 from ..config.drift import DriftSpec
 from ..errors import InputError
-from .drift_words import caveat, markdown, sentence, text
+from .drift_words import caveat, left_out_words, markdown, sentence, text
 from .profile import FORMAT, numbers, token_counts, training_ids
 
 __all__ = ["Drift", "check", "drift", "markdown", "text"]
@@ -32,7 +36,10 @@ NAMED = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A figure and its limit. ``chance``: what data from the same population reach in at most one of 100 cases."""
+    """A figure and its limit. ``chance``: what data from the same population pass in at most one of 100 cases.
+
+    A ``count`` is of classes: chance explains that many of them, beside those that the limit allows.
+    """
 
     setting: str
     what: str
@@ -42,6 +49,7 @@ class Measure:
     limit: float | None
     chance: float | None = None
     at_least: bool = False
+    count: bool = False
 
     @property
     def beyond(self) -> bool:
@@ -51,7 +59,9 @@ class Measure:
 
     @property
     def exceeded(self) -> bool:
-        return self.beyond and (self.chance is None or self.value > self.chance)
+        if not self.beyond or self.chance is None:
+            return self.beyond
+        return self.value > self.chance + (self.limit or 0 if self.count else 0)
 
     def plain(self) -> dict[str, Any]:
         return {**asdict(self), "beyond": self.beyond, "exceeded": self.exceeded}
@@ -59,7 +69,8 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """``classes`` are those whose shares moved most, in order; ``new`` and ``vanished`` ones with their rows."""
+    """``classes`` are those whose shares moved most, in order; ``new`` and ``vanished`` ones with their rows, and
+    ``left_out`` those whose rows were not prepared, since the model does not know them."""
 
     unit: str
     rows: tuple[int, int]
@@ -67,6 +78,7 @@ class Drift:
     classes: tuple[dict[str, Any], ...]
     new: dict[str, int]
     vanished: dict[str, int]
+    left_out: dict[str, int]
     lengths: dict[str, tuple[float, float]]
     unseen_ids: int
 
@@ -88,6 +100,7 @@ class Drift:
             "classes": list(self.classes),
             "new": self.new,
             "vanished": self.vanished,
+            "left_out": self.left_out,
             "lengths": {name: list(pair) for name, pair in self.lengths.items()},
             "unseen_ids": self.unseen_ids,
             "exceeded": self.exceeded,
@@ -106,14 +119,19 @@ def check(found: Drift, spec: DriftSpec) -> None:
     if spec.action == "warn" or not found.exceeded:
         return
     told = "; ".join(sentence(measure.plain()) for measure in found.measures if measure.exceeded)
+    if "new_classes" in found.exceeded and found.left_out:
+        told += f"; {left_out_words(found.as_json())}"
     raise InputError(
         f"the new data drifted: {told}. Look at what changed; to go on, raise the limit, set it to null, or set "
         "retrain.drift.action: warn"
     )
 
 
-def drift(before: Profile, after: Profile, spec: DriftSpec) -> Drift:
+def drift(before: Profile, after: Profile, spec: DriftSpec, *, left_out: Mapping[str, int] | None = None) -> Drift:
     """Compare two profiles, the one of the model's data first.
+
+    ``left_out``: labels that the model does not know, with the rows that were left out for it and are not in the
+    profile. They count as classes of the new data.
 
     Raises:
         InputError: they are of different tasks, or of a format that this version does not read.
@@ -123,17 +141,20 @@ def drift(before: Profile, after: Profile, spec: DriftSpec) -> Drift:
             raise InputError(f"a profile has format {each.get('format')!r}, this version reads {FORMAT}; make it again")
     if before["task"] != after["task"]:
         raise InputError(f"the model's data are for task {before['task']}, the new ones for task {after['task']}")
-    names = list(dict.fromkeys([*before["classes"], *after["classes"]]))
-    old, new = (np.array([each["classes"].get(name, 0) for name in names]) for each in (before, after))
+    unknown = {name: int(n) for name, n in sorted((left_out or {}).items(), key=lambda item: -item[1]) if n}
+    counts = [Counter(before["classes"]), Counter(after["classes"]) + Counter(unknown)]
+    names = list(dict.fromkeys([*before["classes"], *after["classes"], *unknown]))
+    old, new = (np.array([each[name] for name in names]) for each in counts)
     rows = (before["rows"], after["rows"])
+    drawn = (rows[0], rows[1] + sum(unknown.values()))
     unseen, ids = _unseen(before["tokens"], after["tokens"], rows[1], spec)
-    appeared = {name: int(n) for name, o, n in zip(names, old, new, strict=True) if n and not o}
+    appeared = {name: int(n) for name, o, n in zip(names, old, new, strict=True) if n and not o and name not in unknown}
     vanished = {name: int(o) for name, o, n in zip(names, old, new, strict=True) if o and not n}
     measures = [
         _rows(rows, spec),
-        _shares(old, new, rows, spec),
-        Measure(setting="new_classes", what="new classes", value=len(appeared), limit=spec.new_classes),
-        _vanished(vanished, int(old.sum()), rows, spec),
+        _shares(old, new, drawn, spec),
+        _one_sided("new_classes", "new classes", (new, old), drawn[::-1], spec.new_classes),
+        _one_sided("vanished_classes", "vanished classes", (old, new), drawn, spec.vanished_classes),
         _stability(before["lengths"], after["lengths"], spec),
         unseen,
         *_genes(before["genes"], after["genes"], spec),
@@ -145,6 +166,7 @@ def drift(before: Profile, after: Profile, spec: DriftSpec) -> Drift:
         classes=tuple(_moved(names, old, new)),
         new=dict(list(appeared.items())[:NAMED]),
         vanished=dict(list(vanished.items())[:NAMED]),
+        left_out=unknown,
         lengths=_figures(before["lengths"], after["lengths"]),
         unseen_ids=ids,
     )
@@ -167,6 +189,14 @@ def by_chance(distance: Callable[[np.ndarray, np.ndarray], np.ndarray], old: np.
     both, draws = old + new, max(99, min(DRAWS, MOST_DRAWN // len(old)))
     drawn = np.random.default_rng(0).multivariate_hypergeometric(both, int(new.sum()), size=draws, method="marginals")
     return float(np.quantile(distance(both - drawn, drawn), CHANCE))
+
+
+def most_by_chance(odds: np.ndarray) -> int:
+    """How many of independent events with these odds happen at most in 99 of 100 cases."""
+    each, times = np.unique(odds, return_counts=True)
+    draws = max(99, min(DRAWS, MOST_DRAWN // len(each)))
+    happened = np.random.default_rng(0).binomial(times, each, size=(draws, len(each))).sum(axis=1)
+    return int(np.quantile(happened, CHANCE, method="inverted_cdf"))
 
 
 def _share(counts: np.ndarray) -> np.ndarray:
@@ -203,16 +233,23 @@ def _shares(old: np.ndarray, new: np.ndarray, rows: tuple[int, int], spec: Drift
     )
 
 
-def _vanished(vanished: dict[str, int], units: int, rows: tuple[int, int], spec: DriftSpec) -> Measure:
-    """By chance all of a class's k rows fall into the first of two samples with probability (n / (n + m)) ** k."""
-    stays = rows[0] / sum(rows)
-    expected = sum(1 for count in vanished.values() if stays ** (count * rows[0] / units) > 1 - CHANCE)
+def _one_sided(
+    setting: str, what: str, counts: tuple[np.ndarray, np.ndarray], rows: tuple[int, int], limit: int | None
+) -> Measure:
+    """Classes that the first side has and the second lacks: by chance all of a class's k rows are on the first one with
+    probability (n / (n + m)) ** k."""
+    here, there = counts
+    both = here * (rows[0] / max(1, here.sum())) + there * (rows[1] / max(1, there.sum()))
+    odds = (rows[0] / sum(rows)) ** both
+    only, occurring = (here > 0) & (there == 0), both > 0
+    explicable = only & (odds > (1 - CHANCE) / occurring.sum())
     return Measure(
-        setting="vanished_classes",
-        what="vanished classes",
-        value=len(vanished),
-        limit=spec.vanished_classes,
-        chance=expected,
+        setting=setting,
+        what=what,
+        value=int(only.sum()),
+        limit=limit,
+        chance=min(most_by_chance(odds[occurring]), int(explicable.sum())),
+        count=True,
     )
 
 
