@@ -20,14 +20,14 @@ import sortase.retrain.commands
 from sortase.pipeline import prepare, train
 from sortase.pipeline.run_folder import RunFolder
 from sortase.registry import moves
-from sortase.retrain import judging, plan, promotion, register, steps, summary, verdicts
+from sortase.retrain import judging, plan, promotion, register, steps, verdicts
 
 # (module, name), in the order in which a retraining calls them; the call that reaches _collect has trained
 STEPS: list[tuple[Any, str]] = [
     (steps, "keep_pins"),
     (steps, "run"),
     (RunFolder, "describe"),
-    (steps, "_drift"),
+    (steps, "_look"),
     (register, "_collect"),
     (register.storage, "upload"),
     (register.storage, "create_bytes"),
@@ -36,7 +36,6 @@ STEPS: list[tuple[Any, str]] = [
     (judging, "contest"),
     (verdicts, "keep"),
     (promotion, "move"),
-    (summary, "keep"),
 ]
 WHEN = ("before", "after")
 

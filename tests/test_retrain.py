@@ -69,7 +69,7 @@ def test_generations_of_a_model(root: str, tmp_path: Path, capsys: pytest.Captur
     summary.write_text("# before\n")
     code, second = place.retrain("--summary", str(summary), "--who", "ann")
     assert (code, second["state"], second["champion"]) == (0, "promoted", first["version"])
-    assert summary.read_text().startswith("# before\n## Retraining of small: promoted")
+    assert summary.read_text().startswith("# before\n\n## Retraining of small: promoted")
     assert second["moved"]["context"]["who"] == "ann"
     assert place.retrain()[1]["state"] == "nothing"
 

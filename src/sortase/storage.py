@@ -394,9 +394,9 @@ def _copy(url: str, files: dict[str, FileInfo], path: Path) -> None:
         raise ReplacedError(f"{url} changed while it was copied")
 
 
-def fingerprint(url: str) -> str:
+def fingerprint(url: str, without: tuple[str, ...] = ()) -> str:
     """What identifies the content of a file or folder: names and hashes here, names and ETags of a remote one."""
-    files = list_files(url)
+    files = {name: info for name, info in list_files(url).items() if name not in without}
     if not files:
         raise InputError(f"{url} is an empty folder") if exists(url) else _missing(url)
     digest = hashlib.sha256()

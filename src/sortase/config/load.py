@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -31,6 +31,17 @@ _Loader.add_implicit_resolver(
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^([Tt]rue|TRUE|[Ff]alse|FALSE)$"), list("tTfF"))
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes the words that ``_Loader`` would take for a number: '1e5', the revision of a model."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump(settings: Mapping[str, Any]) -> str:
+    """Plain settings as YAML that ``parse`` reads as the same."""
+    return yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> Config:
     """Check a YAML text after applying ``section.key=value`` overrides, whose values are YAML too."""
     return check(settings_of(text, overrides, name), name)
@@ -49,7 +60,7 @@ def mapping(text: str, name: str) -> dict[str, Any]:
     try:
         found = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name} is not valid YAML: {error}") from error
+        raise ConfigError(f"{name} is not valid YAML: {error}{_hint(error)}") from error
     if not isinstance(found, dict):
         raise ConfigError(f"{name} must hold sections such as 'run:' and 'labels:', not {type(found).__name__}")
     return found
@@ -87,7 +98,14 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     try:
         target[keys[-1]] = yaml.load(value, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}{_hint(error)}") from error
+
+
+def _hint(error: yaml.YAMLError) -> str:
+    """For YAML a > begins a text of several lines, and in braces nothing at all."""
+    if "block scalar" not in str(error) and "character '>'" not in str(error):
+        return ""
+    return '\nQuote a rule that begins with >, such as macro_f1: ">= champion - 0.005"'
 
 
 def _words(item: Any, root: type[BaseModel] = Config) -> str:

@@ -94,13 +94,18 @@ def _middle(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return medians
 
 
-def given_medians(url: str, tokens: list[str]) -> np.ndarray:
-    """float64[tokens] of a pickle or JSON of gene -> median; 0 for a gene it does not have."""
+def read_medians(url: str) -> dict[str, float]:
+    """Gene -> median, of a pickle or JSON; InputError for anything but positive numbers."""
     content = storage.read_json(url) if url.endswith(".json") else pickles.load(url)
     if not isinstance(content, dict) or not content:
         raise InputError(f"{url} holds {type(content).__name__}; expected a dictionary of genes and their medians")
     for gene, value in content.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < np.inf:
             raise InputError(f"{url} gives gene {gene!r} the median {value!r}; medians are positive numbers")
-    by_gene = {stripped(str(gene)): float(value) for gene, value in content.items()}
+    return {str(gene): float(value) for gene, value in content.items()}
+
+
+def given_medians(url: str, tokens: list[str]) -> np.ndarray:
+    """float64[tokens] of ``read_medians``; 0 for a gene it does not have."""
+    by_gene = {stripped(gene): value for gene, value in read_medians(url).items()}
     return np.array([by_gene.get(token, by_gene.get(stripped(token), 0.0)) for token in tokens])

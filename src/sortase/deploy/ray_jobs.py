@@ -67,20 +67,23 @@ class RayJobs:
             words = ["sortase", submission.command, "--config", "run.yaml", *submission.arguments]
             with tempfile.TemporaryDirectory() as folder:
                 Path(folder, "run.yaml").write_text(submission.run_yaml)
-                self._client.submit_job(
-                    entrypoint=shlex.join(words),
-                    submission_id=name,
-                    runtime_env={
-                        "working_dir": folder,
-                        "env_vars": {
-                            "SORTASE_LOGS": "1",
-                            "SORTASE_PROGRESS": "0",
-                            "SORTASE_SUBMISSION": name,
-                            "RAY_JOB_STOP_WAIT_TIME_S": "60",
-                        },
-                    },
-                    metadata={"run": submission.config.run.name, "folder": submission.folder.url},
-                )
+                environment = {
+                    "SORTASE_LOGS": "1",
+                    "SORTASE_PROGRESS": "0",
+                    "SORTASE_SUBMISSION": name,
+                    "RAY_JOB_STOP_WAIT_TIME_S": "60",
+                }
+                try:
+                    self._client.submit_job(
+                        entrypoint=shlex.join(words),
+                        submission_id=name,
+                        runtime_env={"working_dir": folder, "env_vars": environment},
+                        metadata={"run": submission.config.run.name, "folder": submission.folder.url},
+                    )
+                except RuntimeError:
+                    if self._job(name) is None:
+                        raise
+                    return False  # somebody else was quicker with the same
         return True
 
     def _job(self, name: str) -> Any | None:

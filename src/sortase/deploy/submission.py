@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from .. import storage
+from ..config.load import dump
 from ..config.run import Config
 from ..errors import ConfigError, ExistingOutputError
 from ..pipeline.run_folder import RunFolder
@@ -50,7 +49,7 @@ class Submission:
 
     @property
     def run_yaml(self) -> str:
-        return yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True)
+        return dump(self.settings)
 
     @cached_property
     def digest(self) -> str:
@@ -82,6 +81,8 @@ class Submission:
             "labels.vocabulary": config.labels.vocabulary,
             "labels.gene_class_dict": genes if isinstance(genes, str) else None,
             "predict.dataset": config.predict and config.predict.dataset,
+            "gate.dataset": config.gate and config.gate.dataset,
+            "registry.url": config.registry.url,
             "model.checkpoint": _path(config.model.checkpoint),
             "model.tokenizer": _path(config.model.tokenizer),
             "compute.deepspeed": config.compute.deepspeed,

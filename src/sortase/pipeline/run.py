@@ -105,10 +105,12 @@ def run(
     say: Say = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
     where: Where | None = None,
+    after: Callable[[str], None] = lambda stage: None,
 ) -> str:
     """Do all stages, or only the one named; returns what to look at: the report, or the run folder.
 
-    ``where`` computes them; by default this process.
+    ``where`` computes them; by default this process. ``after`` is called with the name of each that is finished, also
+    of one that was before; what it raises ends the run.
 
     Raises:
         ConfigError: a setting is wrong, or (with ``only``) an earlier stage is not finished.
@@ -117,7 +119,7 @@ def run(
     url = storage.join(config.run.output, config.run.name)
     with attempted(url, config.storage) as attempt:
         config = resolved(config)
-        return _run(config, attempt, only, replace, say, should_stop, where or Here())
+        return _run(config, attempt, only, replace, say, should_stop, where or Here(), after)
 
 
 def resolved(config: Config) -> Config:
@@ -137,6 +139,7 @@ def _run(
     say: Say,
     should_stop: Callable[[], bool],
     where: Where,
+    after: Callable[[str], None],
 ) -> str:
     storage.configure(config.storage)
     check_arguments(config.train.arguments)
@@ -164,6 +167,7 @@ def _run(
     with listening(folder, asked):
         for stage in stages:
             do(stage, current)
+            after(stage.name)
     done = folder.mark("report")
     return str(done["result"]["report"]) if done and only in (None, "report") else folder.url
 

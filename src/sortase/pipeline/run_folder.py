@@ -29,8 +29,16 @@ PACKAGES = ("sortase", "torch", "transformers", "datasets", "accelerate", "numpy
 
 
 def digest(value: Any) -> str:
-    """A short, stable name for plain settings."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    """A short, stable name for plain settings; 1.0 is 1, as not every writer of YAML tells them apart."""
+    return hashlib.sha256(json.dumps(_whole(value), sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def contents(*urls: str | None) -> dict[str, str]:
@@ -157,6 +165,7 @@ class RunFolder:
                 "status": "done",
                 "inputs": digest(inputs),
                 "settings": redacted(settings),
+                **code(),
                 "started": started,
                 "finished": datetime.now(UTC).isoformat(),
                 "seconds": round(time.monotonic() - clock, 3),

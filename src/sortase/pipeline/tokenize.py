@@ -24,7 +24,7 @@ from ..data import vocabulary
 from ..data.cells import BATCH_ROWS, SHARD_BATCHES, cells_batch, cells_schema, rebatched
 from ..data.counts import Chunk, Counts, open_counts
 from ..data.genes import GeneColumns, map_genes, read_names
-from ..data.medians import Medians, given_medians
+from ..data.medians import Medians, given_medians, read_medians
 from ..data.ranking import Expressed, Ranking, expressed
 from ..data.shards import STATE, Shard, features_of, publish, with_features, write_shard
 from ..data.values import check_kind, checked, fractions
@@ -174,6 +174,10 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
         summary = _summary(spec, counts, plan, ranking, tally)
         vocabulary.write(storage.join(output, NAMES["vocabulary"]), tokens)
         medians = dict(zip(plan.genes.tokens, plan.medians.tolist(), strict=True))
+        if (
+            spec.medians
+        ):  # also those of genes that these data lack: what is made from later data goes on from this file
+            medians = {**read_medians(spec.medians), **medians}
         storage.write_json(storage.join(output, NAMES["medians"]), medians)
         publish(work.dataset, shards, features, inputs)
         storage.write_json(storage.join(output, NAMES["mark"]), {**summary, "inputs": inputs})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .. import storage
 from ..errors import ConfigError, MissingInputError
 from .moves import table
-from .names import CHAMPION, Reference, parse, registry_url
+from .names import CHAMPION, VERSION, Reference, parse, registry_url
 from .versions import RECORD, Version, find, read
 
 
@@ -63,3 +63,10 @@ def resolve(text: str, registry: str | None = None) -> Version:
         raise ConfigError(f"{model.url} has no champion; name a version, as {reference.name}@VERSION")
     found.check()
     return found
+
+
+def version_at(model_folder: str) -> Version | None:
+    """The version whose model lies at this URL; None for a model that is in no registry."""
+    url, _, last = model_folder.rstrip("/").rpartition("/")
+    model_url, _, name = url.rpartition("/versions/")
+    return read(model_url, name) if last == "model" and model_url and VERSION.fullmatch(name) else None

@@ -52,6 +52,12 @@ def history(model_url: str, alias: str | None = None) -> list[dict[str, Any]]:
     return [each for each in found if alias is None or each["alias"] == alias]
 
 
+def last(model_url: str, alias: str) -> dict[str, Any] | None:
+    """The newest move of this alias."""
+    moves = (storage.read_json(_file(model_url, number)) for number in reversed(_numbers(model_url)))
+    return next((each for each in moves if each["alias"] == alias), None)
+
+
 def move(
     model_url: str,
     alias: str,
@@ -125,19 +131,19 @@ def version_before(model_url: str, alias: str) -> str | None:
     """What the alias meant before the promotion that holds now: rollbacks undo promotions, one after another."""
     meant: list[str] = []
     for each in history(model_url, alias):
-        if each["kind"] == "rollback" and each["version"] in meant:
-            meant = meant[: meant.index(each["version"]) + 1]
+        earlier = [place for place, version in enumerate(meant[:-1]) if version == each["version"]]
+        if each["kind"] == "rollback" and earlier:
+            meant = meant[: earlier[-1] + 1]
         else:
             meant.append(each["version"])
     return meant[-2] if len(meant) > 1 else None
 
 
-def rolled_back(model_url: str, alias: str, version: str) -> dict[str, Any] | None:
-    """The rollback that took the alias away from this version, where no later move gave it back."""
-    found = None
+def rolled_back(model_url: str, alias: str) -> dict[str, dict[str, Any]]:
+    """By version, the rollback that took the alias away from it, where no later move gave it back."""
+    found: dict[str, dict[str, Any]] = {}
     for each in history(model_url, alias):
-        if each["version"] == version:
-            found = None
-        elif each["kind"] == "rollback" and each["before"] == version:
-            found = each
+        found.pop(each["version"], None)
+        if each["kind"] == "rollback" and each["before"] is not None:
+            found[each["before"]] = each
     return found

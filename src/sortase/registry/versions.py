@@ -13,7 +13,8 @@ from .. import storage
 from ..errors import InputError, MissingInputError
 from .names import VERSION
 
-RECORD = "version.json"
+RECORD, FORMAT = "version.json", 1
+_NEEDED = ("run", "task", "classes", "vocabulary", "metrics", "lineage", "files", "registered", "context")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,16 @@ def find(model_url: str, wanted: str) -> Version:
 def read(model_url: str, name: str) -> Version | None:
     url = storage.join(model_url, "versions", name)
     record = storage.join(url, RECORD)
-    return Version(url, name, storage.read_json(record)) if storage.exists(record) else None
+    if not storage.exists(record):
+        return None
+    told = storage.read_json(record)
+    if lacking := [key for key in _NEEDED if key not in told]:
+        raise InputError(f"{record} is no record of a version: it lacks {', '.join(lacking)}")
+    if told.get("format", FORMAT) > FORMAT:
+        raise InputError(
+            f"{record} is of a later form ({told['format']}) than this sortase reads ({FORMAT}); update it"
+        )
+    return Version(url, name, told)
 
 
 def versions(model_url: str) -> Iterator[Version]:

@@ -11,7 +11,7 @@ from .. import storage
 from ..cluster.place import placed
 from ..config.load import parse, settings_of
 from ..config.run import Config
-from ..errors import ConfigError, GateError, SortaseError
+from ..errors import ConfigError, GateError
 from ..registry.context import context
 from ..registry.models import Model, model_of, names
 from ..registry.moves import history, move, table
@@ -20,7 +20,7 @@ from ..registry.names import parse as parse_reference
 from ..registry.versions import Version, versions
 from . import summary
 from .listing import described, listed, told
-from .mirror import mirror
+from .mirror import mirror, require
 from .outcome import Outcome
 from .plan import folder_of, model_named, rules_of
 from .promotion import Moved
@@ -64,6 +64,7 @@ def gate(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     rules = rules_of(config)
     if options.registry:
         config = config.model_copy(update={"registry": config.registry.model_copy(update={"url": options.registry})})
+    require(config.registry.mlflow)
     model, asked = model_named(config), context(options.who)
     if options.version_name:
         version = model.version(options.version_name)
@@ -87,6 +88,7 @@ def promote(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     config = _config(options)
     model, wanted = _model(options, config)
     version = model.version(wanted or CHALLENGER)
+    require(_mlflow(options, config))
     moved = promote_version(
         model,
         version,
@@ -94,6 +96,7 @@ def promote(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         override=options.override,
         why=options.why,
         asked=context(options.who),
+        rules=config.gate if config else None,
     )
     _moved(model, moved, options, config, say)
 
@@ -103,14 +106,17 @@ def rollback(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     model, wanted = _model(options, config)
     if wanted is not None:
         raise ConfigError(f"rollback takes the model's name; the version to go back to is --to {wanted}")
+    require(_mlflow(options, config))
     moved = rollback_version(model, to=options.to, alias=options.alias, why=options.why, asked=context(options.who))
     _moved(model, moved, options, config, say)
 
 
+def _mlflow(options: argparse.Namespace, config: Config | None) -> str | None:
+    return options.mlflow or (config.registry.mlflow if config else None)
+
+
 def _moved(model: Model, moved: Moved, options: argparse.Namespace, config: Config | None, say: Say) -> None:
-    mirror(
-        options.mlflow or (config.registry.mlflow if config else None), model, moved.version, alias=moved.alias, say=say
-    )
+    mirror(_mlflow(options, config), model, moved.version, alias=moved.alias, say=say)
     before = f" (before: {moved.before})" if moved.before and moved.record else ""
     done = "is" if moved.record else "is already"
     print(f"{moved.version.name} {done} the {moved.alias} of {model.name}{before}")
@@ -139,23 +145,19 @@ def _show(options: argparse.Namespace, value: Any, words: Callable[[], str]) -> 
 
 def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     from .steps import retrain as do
+    from .submitted import elsewhere, submit
 
     text = _text(options)
-    config = parse(text, options.set, options.config)
+    overrides = [*options.set, *([f"registry.url={json.dumps(options.registry)}"] if options.registry else [])]
+    config = parse(text, overrides, options.config)
     outcome = Outcome(model=config.registry.name or config.run.name)
     try:
-        if options.address or options.values or options.namespace or options.context or options.image:
-            from .submitted import submit
-
-            submit(config, settings_of(text, options.set, options.config), outcome, options, say, should_stop)
+        if elsewhere(options):
+            submit(config, settings_of(text, overrides, options.config), outcome, options, say, should_stop)
         else:
-            try:
-                do(config, outcome, generation=options.generation, who=options.who, say=say, should_stop=should_stop)
-            finally:
-                summary.keep(outcome)
-    except SortaseError as error:
-        if outcome.state == "failed":
-            outcome.words = f"{type(error).__name__}: {error}"
+            do(config, outcome, generation=options.generation, who=options.who, say=say, should_stop=should_stop)
+    except BaseException as error:
+        outcome.fail(error)
         raise
     finally:
         summary.deliver(outcome, options.summary, options.output_json)

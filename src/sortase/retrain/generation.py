@@ -1,43 +1,65 @@
-"""What tells one generation of a model from the next: the data it is made from, and the settings that shape it."""
+"""What tells one generation of a model from the next: the data it is made from, and the settings that shape it.
+
+Both are the same on the machine that asks for a retraining and in the job that does it; paths play no part.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from .. import storage
 from ..config.run import Config
-from ..errors import InputError
-from ..pipeline.run import Run
-from ..pipeline.run_folder import FITTING, RunFolder, contents, digest
+from ..data.shards import STATE
+from ..errors import InputError, MissingInputError
+from ..pipeline.run import Run, resolved
+from ..pipeline.run_folder import FITTING, RunFolder, digest
 from ..pipeline.stages import STAGES
 from ..pipeline.where import Here
-from ..registry.names import SCHEME
+from ..registry.models import version_at
 
-_SHAPING = ("tokenize", "data", "labels", "split", "model", "train", "tune", "evaluate")
+_SHAPING = ("tokenize", "data", "labels", "split", "model", "train", "tune")
+_SPEED = (("data", "nproc"), ("tokenize", "chunk_cells"))  # the result does not depend on them
+_DATA = (("data", "dataset"), ("tokenize", "input"))
+_FILES = (  # settings that name files: their content counts
+    ("tokenize", "vocabulary"),
+    ("tokenize", "medians"),
+    ("tokenize", "gene_names"),
+    ("labels", "vocabulary"),
+    ("labels", "gene_class_dict"),
+    ("model", "checkpoint"),
+    ("model", "tokenizer"),
+)
+_REWRITTEN = ("_fingerprint",)  # in a dataset's state.json, by each time that the same rows are saved
 
 
 def data_fingerprint(config: Config) -> str:
-    """Of what the first stage reads, as its mark will have it; rows are not read for it."""
-    folder = RunFolder("-")
-    here = Run(
-        config=config, folder=folder, say=lambda text: None, replace=False, should_stop=lambda: False, where=Here()
-    )
-    first = next(stage for stage in STAGES if stage.wanted(config))
-    return digest(first.inputs(here))
+    """Of the files that rows come from, wherever they lie: hashes of those here, ETags of those in storage, which are
+    listed and not read."""
+    url = config.data.dataset or (config.tokenize.input if config.tokenize else None)
+    assert url is not None, "a configuration names one of the two"
+    state = storage.join(url, STATE)
+    if not storage.exists(state):
+        return digest(storage.fingerprint(url))
+    told = {key: value for key, value in storage.read_json(state).items() if key not in _REWRITTEN}
+    return digest([told, storage.fingerprint(url, without=(STATE,))])
 
 
 def settings_digest(config: Config) -> str:
     """Of everything else that shapes the model. Where it is computed, its names and its users' matters do not."""
-    genes = config.labels.gene_class_dict
-    named = [config.model.checkpoint, config.model.tokenizer, config.labels.vocabulary]
-    named += [genes] if isinstance(genes, str) else []
+    config = resolved(config)
     settings = config.model_dump(mode="json", include=set(_SHAPING), exclude_defaults=True)
+    for section, name in (*_SPEED, *_DATA):
+        (settings.get(section) or {}).pop(name, None)
+    for section, name in _FILES:
+        value = (settings.get(section) or {}).get(name)
+        if isinstance(value, str) and storage.exists(value):  # others are names of a hub
+            settings[section][name] = storage.fingerprint(value)
     shapes = {
         "seed": config.run.seed,
         "compute": config.compute.shapes_weights(),
         "batch": config.train.global_batch(config.compute.max_workers),
     }
-    files = contents(*(name for name in named if name is not None and not name.startswith(SCHEME)))
-    return digest({**settings, **shapes, "files": files})
+    return digest({**{name: section for name, section in settings.items() if section}, **shapes})
 
 
 def lineage(folder: RunFolder) -> dict[str, Any]:
@@ -45,24 +67,45 @@ def lineage(folder: RunFolder) -> dict[str, Any]:
     from ..config.load import check
 
     run, marks = folder.read("run.json"), folder.stages()
-    fitted = [name for name in FITTING if name in marks]
-    if run is None or not fitted or "prepare" not in marks:
+    fitted = next((name for name in FITTING if name in marks), None)
+    if run is None or fitted is None or "prepare" not in marks:
         raise InputError(f"{folder.url} holds no finished training; run `sortase run` first")
     config = check(run["config"], f"{folder.url}/run.json")
     told = run.get("retrain") or {}
-    first = next(stage.name for stage in STAGES if stage.wanted(config))
-    parents = [{"model": config.model.checkpoint, "version": told.get("parent")}] if config.model.checkpoint else []
+    made = marks[fitted]
     return {
         "run": folder.url,
         "created": run["created"],
-        "finished": marks[fitted[0]]["finished"],
+        "finished": made["finished"],
         "data": {
-            "fingerprint": told.get("data") or marks[first]["inputs"],
+            "fingerprint": told.get("data") or _data_of(config, folder, marks),
             "source": config.data.dataset or (config.tokenize and config.tokenize.input),
         },
         "config": told.get("settings") or settings_digest(config),
-        "code": run.get("code"),
-        "image": run.get("image"),
-        "parents": parents,
+        "code": made.get("code") or run.get("code"),
+        "image": made.get("image") or run.get("image"),
+        "parents": _parents(config),
         "champion": told.get("champion"),
     }
+
+
+def _parents(config: Config) -> list[dict[str, str | None]]:
+    checkpoint = config.model.checkpoint
+    if checkpoint is None:
+        return []
+    version = version_at(checkpoint)
+    return [{"model": checkpoint, "version": version.name if version else None}]
+
+
+def _data_of(config: Config, folder: RunFolder, marks: dict[str, Any]) -> str:
+    """Of a run that no retraining made: the data as they are now, where they are what its first stage read."""
+    here = Run(
+        config=config, folder=folder, say=lambda text: None, replace=False, should_stop=lambda: False, where=Here()
+    )
+    first = next(stage for stage in STAGES if stage.wanted(config))
+    read = str(marks[first.name]["inputs"]) if first.name in marks else ""
+    try:
+        unchanged = digest(first.inputs(here)) == read
+        return data_fingerprint(config) if unchanged else read
+    except (InputError, MissingInputError):  # they are gone
+        return read

@@ -1,64 +1,59 @@
-"""The gate between a registered version and the champion: on which rows, and where the verdict is kept."""
+"""The gate between a registered version and the champion: by which rules, and where the verdict is kept."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from .. import storage
 from ..config.gate import GateSpec
-from ..config.load import check
-from ..config.prepare import DataSpec, LabelSpec
 from ..config.run import Config
-from ..data.fingerprints import Unit
-from ..data.sequences import Sequences
-from ..data.source import open_source
-from ..errors import MissingInputError
-from ..gate.contest import Contender, contest
-from ..gate.fairness import frozen
+from ..gate.contest import contest
+from ..gate.fairness import Contender
 from ..gate.judge import judge
 from ..gate.verdict import verdict
-from ..model.task import Task, task_of
+from ..model.task import task_of
 from ..pipeline.parts import Elsewhere
-from ..pipeline.prepare import prepare
-from ..pipeline.run_folder import RunFolder, digest
-from ..pipeline.sides import Sides, read_sides
+from ..pipeline.run_folder import digest
 from ..pipeline.where import Where
 from ..registry.models import Model
 from ..registry.versions import Version
 from . import verdicts
+from .evaluated import evaluated, sides_of
 from .register import training_hashes
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The rows that are judged on: of the dataset at ``url``, whose class map is ``classes`` where it tells."""
-
-    url: str
-    test: Sequences
-    classes: dict[str, int] | None
-    unit: Unit
+FORMAT = 2  # of what a verdict is made from
 
 
 def judge_version(
     model: Model, version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, say: Say
 ) -> tuple[dict[str, Any], str]:
-    """The verdict on ``version`` by ``spec``, and its URL. One that was made from the same is not made again.
+    """The verdict on ``version`` by ``spec``, and its URL. One that was made from the same is not made again, unless it
+    is about speed, which the machine has a share in.
 
     Raises:
         InputError: the comparison would not be fair; see ``gate.fairness``.
     """
-    inputs = digest([version.name, champion and champion.name, spec.model_dump(mode="json"), _data_of(version, spec)])
-    found = verdicts.find(model, version, inputs)
+    inputs = _inputs(version, champion, config, spec)
+    found = None if spec.max_slowdown is not None else verdicts.find(model, version, inputs)
     if found is None:
         say(f"gate: {version.name} against {champion.name if champion else 'absolute rules; there is no champion yet'}")
         found = _judged(version, champion, config, spec, where, inputs, say)
     else:
         say(f"gate: {version.name} was judged before from the same")
-    return found, verdicts.keep(model, version, found)
+    return verdicts.keep(model, version, found)
+
+
+def _inputs(version: Version, champion: Version | None, config: Config, spec: GateSpec) -> str:
+    parts = [FORMAT, version.name, champion and champion.name, spec.model_dump(mode="json"), config.run.seed]
+    if spec.dataset:
+        labels = config.labels.model_dump(mode="json", exclude={"mapping"})
+        parts += [storage.fingerprint(spec.dataset), labels, config.retrain.new_labels]
+    if spec.max_slowdown is not None:
+        parts.append(uuid.uuid4().hex)
+    return digest(parts)
 
 
 def words_of(found: dict[str, Any]) -> str:
@@ -76,17 +71,11 @@ def _failure(row: dict[str, Any]) -> str:
     return f"{row['rule']}{told}, asked for {row['limit']} ({row['words']})"
 
 
-def _data_of(version: Version, spec: GateSpec) -> str:
-    return storage.fingerprint(spec.dataset) if spec.dataset else f"the test side of {version.name}"
-
-
 def _judged(
     version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, inputs: str, say: Say
 ) -> dict[str, Any]:
-    folder = RunFolder(version.record["run"])
-    task = task_of(version.record["task"])
-    sides = _sides(folder, task) if spec.dataset is None or spec.must_beat_baseline else None
-    on = _evaluated(version, folder, task, config, spec, sides)
+    on = evaluated(version, config, spec)
+    sides = sides_of(version, task_of(version.record["task"])) if spec.must_beat_baseline else None
     map_ = where.score_map
 
     def elsewhere(url: str) -> Elsewhere:
@@ -94,8 +83,8 @@ def _judged(
         return Elsewhere(map=map_, model=url, dataset=on.url, compute=config.compute)
 
     result = contest(
-        _contender(version),
-        _contender(champion) if champion else None,
+        contender(version, evaluation=storage.read_json(version.path("evaluation.json"))),
+        contender(champion) if champion else None,
         on.test,
         unit=on.unit,
         spec=spec,
@@ -106,58 +95,16 @@ def _judged(
         seed=config.run.seed,
         say=say,
     )
+    for words in on.remarks:
+        result.remarks.append(words)
     return verdict(result, judge(result, spec), spec, inputs)
 
 
-def _contender(version: Version) -> Contender:
+def contender(version: Version, evaluation: dict[str, Any] | None = None) -> Contender:
     return Contender(
         name=version.name,
         model=version.model,
         training=training_hashes(version),
         vocabulary=version.record["vocabulary"],
-        evaluation=storage.read_json(version.path("evaluation.json")),
+        evaluation=evaluation,
     )
-
-
-def _prepared(folder: RunFolder) -> str | None:
-    run = folder.read("run.json")
-    if run is None:
-        return None
-    prefix = check(run["config"], f"{folder.url}/run.json").run.prefix
-    url = folder.path("data", f"{prefix}_labeled.dataset")
-    return url if storage.exists(url) else None
-
-
-def _sides(folder: RunFolder, task: Task) -> Sides | None:
-    """None where the run's data are gone; the registry holds no copy of them."""
-    prepared = _prepared(folder)
-    return read_sides(prepared, folder.path("data", "split.parquet"), task) if prepared else None
-
-
-def _evaluated(
-    version: Version, folder: RunFolder, task: Task, config: Config, spec: GateSpec, sides: Sides | None
-) -> Evaluated:
-    if spec.dataset is None:
-        prepared = _prepared(folder)
-        if sides is None or prepared is None:
-            raise MissingInputError(
-                f"the data of {folder.url} are gone, and with them the test side of {version.name}; name a frozen "
-                "evaluation set in gate.dataset"
-            )
-        return Evaluated(prepared, sides.test, version.classes, sides.unit)
-    url = spec.dataset if _is_labelled(spec.dataset, task) else _labelled(version, folder, config, spec.dataset)
-    test, classes = frozen(url, task)
-    return Evaluated(url, test, classes, training_hashes(version).unit)
-
-
-def _is_labelled(url: str, task: Task) -> bool:
-    """Whether the dataset has class ids already, as a run's prepared data have."""
-    feature = open_source(url).features.get(task.label_column)
-    return isinstance(feature, dict) and ("names" in feature or feature.get("_type") in ("List", "Sequence"))
-
-
-def _labelled(version: Version, folder: RunFolder, config: Config, url: str) -> str:
-    """The dataset with class ids of this model, made from its column of labels."""
-    labels: LabelSpec = config.labels.model_copy(update={"mapping": version.classes})
-    out = folder.path("gate")
-    return prepare(url, DataSpec(), labels, out, "evaluation", replace=True).dataset_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from ..errors import MissingExtraError
@@ -13,23 +14,28 @@ from ..registry.versions import Version
 TAG = "sortase.version"
 
 
+def require(uri: str | None) -> None:
+    """Before anything moves: MissingExtraError where a mirror is named that could not be told."""
+    if uri is not None and find_spec("mlflow") is None:
+        raise MissingExtraError("registry.mlflow needs the extra 'mlflow': pip install 'sortase[mlflow]'")
+
+
 def mirror(
     uri: str | None, model: Model, version: Version, alias: str | None = None, *, say: Callable[[str], None]
 ) -> None:
     """Make the version known at ``uri``, with the alias; what is there already stays. A mirror that does not answer is
-    said, and changes nothing here: the next move tells it."""
+    said, and changes nothing here: the next call tells it."""
     if uri is None:
         return
-    try:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-    except ImportError as error:
-        raise MissingExtraError("registry.mlflow needs the extra 'mlflow': pip install 'sortase[mlflow]'") from error
+    require(uri)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
     try:
         number = _known(MlflowClient(tracking_uri=uri, registry_uri=uri), model, version, alias)
     except (MlflowException, OSError) as error:
         say(
-            f"mlflow: {redacted(str(error))}; the registry {model.url} holds all the same, the next move tells it again"
+            f"mlflow: {redacted(str(error))}; the registry {model.url} holds all the same, the next call tells it again"
         )
         return
     say(f"mlflow: {model.name} version {number} is {version.name}{f', {alias}' if alias else ''}")

@@ -44,6 +44,7 @@ def _told(command: argparse.ArgumentParser) -> None:
 
 def _retrain(command: argparse.ArgumentParser) -> None:
     _run(command, "retrain.yaml")
+    _registry(command)
     add_place(command)
     command.add_argument(
         "--summary", metavar="FILE", help="append what happened as Markdown, as to $GITHUB_STEP_SUMMARY"
@@ -51,6 +52,8 @@ def _retrain(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output-json", metavar="FILE", help="write what happened as JSON")
     command.add_argument("--who", help="who does it (default: CI's actor, or this user)")
     command.add_argument("--generation", help=argparse.SUPPRESS)
+    command.add_argument("--against", help=argparse.SUPPRESS)
+    command.add_argument("--attempt", type=int, help="on a cluster: the number of the attempt (default: as needed)")
     command.add_argument(
         "--start-timeout",
         type=float,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from ..redact import redacted
 
 
 @dataclass
 class Outcome:
-    """``state``: nothing (to do), promoted, waiting (for a person), refused (by the gate), or
-    failed; ``words`` say why."""
+    """``state``: nothing (to do), promoted, waiting (for a person), refused (by the gate), or failed; ``words`` say
+    why. ``submission``: the job that did it, where it was one."""
 
     model: str
     state: str = "failed"
@@ -22,3 +24,21 @@ class Outcome:
     verdict: dict[str, Any] | None = None
     verdict_url: str | None = None
     moved: dict[str, Any] | None = None
+    submission: str | None = None
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Self:
+        """From its JSON, perhaps of a later sortase that tells more."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in told.items() if name in known})
+
+    def fail(self, error: BaseException) -> None:
+        """What ended it, where nothing says so yet."""
+        if self.state == "failed":
+            self.words = str(redacted(f"{type(error).__name__}: {error}"))
+
+    def learn(self, other: Outcome) -> None:
+        """Everything that the other one knows of the same retraining."""
+        for each in fields(self):
+            if each.name != "model":
+                setattr(self, each.name, getattr(other, each.name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ from ..registry.models import Model, model_of
 from ..registry.versions import Version
 from .generation import data_fingerprint, settings_digest
 
-Say = Callable[[str], None]
 PINNED = {"vocabulary": "vocabulary.pkl", "medians": "medians.json"}
 
 
@@ -97,23 +96,21 @@ def keep_pins(config: Config, champion: Version | None) -> None:
             storage.write_bytes(url, storage.read_bytes(champion.path(file)))
 
 
-def without_new_labels(config: Config, dataset: str, say: Say) -> Config:
-    """The configuration under ``retrain.new_labels: drop``: rows whose label the class map lacks are left out."""
+def new_labels(config: Config, dataset: str) -> dict[str, int]:
+    """Under ``retrain.new_labels: drop``, the labels of the data that the class map lacks, and their rows."""
     labels = config.labels
     if config.retrain.new_labels != "drop" or labels.task != "sequence" or labels.mapping is None:
-        return config
+        return {}
     names, codes = column_classes(open_source(dataset), str(labels.column))
     known = {*labels.mapping, *labels.rename}
-    counts = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
-    new = {name: counts[name] for name in names if name is not None and name not in known}
-    if not new:
-        return config
-    say(
-        "retrain: left out, as the champion does not know them: "
-        + ", ".join(f"{n} ({c:,} rows)" for n, c in new.items())
-    )
-    rename = {**labels.rename, **dict.fromkeys(new)}
-    return config.model_copy(update={"labels": labels.model_copy(update={"rename": rename})})
+    counts = np.bincount(codes, minlength=len(names)).tolist()
+    return {name: n for name, n in zip(names, counts, strict=True) if name is not None and name not in known}
+
+
+def without(config: Config, labels: Iterable[str]) -> Config:
+    """The configuration under which rows with these labels are left out."""
+    rename = {**config.labels.rename, **dict.fromkeys(labels)}
+    return config.model_copy(update={"labels": config.labels.model_copy(update={"rename": rename})})
 
 
 def folder_of(config: Config) -> RunFolder:

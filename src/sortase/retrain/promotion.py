@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..config.gate import GateSpec
 from ..errors import ConfigError, GateError
 from ..registry.models import Model
 from ..registry.moves import ANY, move, moved_since, rolled_back, version_before
 from ..registry.names import CHAMPION, check_alias
 from ..registry.versions import Version
-from .verdicts import passed
+from .verdicts import newest
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ def promote(
     why: str | None = None,
     asked: dict[str, str] | None = None,
     expected: Any = ANY,
+    rules: GateSpec | None = None,
 ) -> Moved:
     """Let the alias mean this version. ``override``: why no passed gate is needed. ``expected``: the champion that a
-    gate compared with, where the caller knows.
+    gate compared with, where the caller knows. ``rules``: what the gate has to have asked; by default anything.
 
     Raises:
-        GateError: no gate that was passed against the champion, or the version was rolled back.
+        GateError: the newest gate against the champion was not passed, there is none, or the version was rolled back.
         ConflictError: another promotion was quicker.
         InputError: the version is damaged.
     """
@@ -54,24 +56,32 @@ def promote(
         return Moved(alias, version, before, None)
     if expected is not ANY and before != expected:
         raise moved_since(model.url, alias, before, expected)
-    gate = passed(model, version, champion)
+    gate = newest(model, version, champion, rules)
     if override is None:
-        _require(model, version, before, gate)
+        _require(model, version, before, gate, rules)
     version.verify()
-    told = {"gate": gate and gate[0], "override": override}
+    told = {"gate": gate and gate[1], "override": override}
     record = move(model.url, alias, version.name, kind="promote", expected=before, why=why, asked=asked, **told)
     return Moved(alias, version, before, record)
 
 
-def _require(model: Model, version: Version, champion: str | None, gate: tuple[str, dict[str, Any]] | None) -> None:
-    undone = rolled_back(model.url, CHAMPION, version.name)
+def _require(
+    model: Model,
+    version: Version,
+    champion: str | None,
+    gate: tuple[dict[str, Any], str] | None,
+    rules: GateSpec | None,
+) -> None:
+    undone = rolled_back(model.url, CHAMPION).get(version.name)
     if undone is not None:
         raise GateError(f"{version.name} {undone_words(undone)}; --override WHY promotes it all the same")
+    against = f"against the champion {champion}" if champion else "(there is no champion yet)"
+    remedy = "run `sortase gate`, or --override WHY, which is recorded"
     if gate is None:
-        against = f"against the champion {champion}" if champion else "(there is no champion yet)"
-        raise GateError(
-            f"{version.name} has passed no gate {against}; run `sortase gate`, or --override WHY, which is recorded"
-        )
+        by = " by the rules of the configuration" if rules else ""
+        raise GateError(f"{version.name} has passed no gate {against}{by}; {remedy}")
+    if not gate[0]["passed"]:
+        raise GateError(f"{version.name} did not pass its last gate {against}, of {gate[0]['judged']}; {remedy}")
 
 
 def undone_words(undone: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ one that was interrupted is completed.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ from ..pipeline.run_folder import FITTING, RunFolder, digest
 from ..pipeline.sides import read_sides
 from ..redact import redacted
 from ..registry.context import context, now
-from ..registry.versions import RECORD, Version, described, find, read
+from ..registry.models import version_at
+from ..registry.versions import FORMAT, RECORD, Version, described, find, read
 from .generation import lineage
 
 COPIED = ("evaluation.json", "data/prepare.json", "report.html")
@@ -50,8 +50,11 @@ def register(folder: RunFolder, model_url: str, asked: dict[str, str] | None = N
         record = _collect(folder, Path(scratch))
         if version_name(folder) != name:
             raise ConflictError(f"{folder.url} was made again while it was registered; register it once it is finished")
+        found = read(model_url, name)
+        if found is not None:  # somebody else was quicker
+            return found
         storage.upload(Path(scratch), url)
-    whole = {"version": name, **record, "registered": now(), "context": asked or context()}
+    whole = {"version": name, "format": FORMAT, **record, "registered": now(), "context": asked or context()}
     data = (json.dumps(redacted(whole), indent=2, ensure_ascii=False) + "\n").encode()
     storage.create_bytes(storage.join(url, RECORD), data)
     return find(model_url, name)
@@ -80,7 +83,7 @@ def _collect(folder: RunFolder, scratch: Path) -> dict[str, Any]:
     run = folder.read("run.json")
     config = check(run["config"], f"{folder.url}/run.json")
     told = lineage(folder)
-    shutil.copytree(storage.fetch(folder.model), scratch / "model")
+    storage.download(folder.model, scratch / "model")
     for name in COPIED + (TOKENIZED if config.tokenize is not None else ()):
         if storage.exists(folder.path(*name.split("/"))):
             storage.download(folder.path(*name.split("/")), scratch / Path(name).name)
@@ -88,7 +91,9 @@ def _collect(folder: RunFolder, scratch: Path) -> dict[str, Any]:
     classmap.write(str(scratch), "model", class_map)
     storage.write_json(str(scratch / "lineage.json"), told)
     storage.write_json(str(scratch / "profile.json"), profile(folder))
-    training_of(folder, config).write(str(scratch / TRAINING))
+    training = training_of(folder, config)
+    if training is not None:
+        training.write(str(scratch / TRAINING))
     write_card(folder, config.card, told, target=str(scratch / "model" / "README.md"))
     evaluation = folder.read("evaluation.json")
     return {
@@ -104,11 +109,17 @@ def _collect(folder: RunFolder, scratch: Path) -> dict[str, Any]:
     }
 
 
-def training_of(folder: RunFolder, config: Config) -> Training:
-    """What the run's model has seen, validation rows among it: they chose the checkpoint."""
+def training_of(folder: RunFolder, config: Config) -> Training | None:
+    """What the run's model has seen: validation rows among it, which chose the checkpoint, and what the version that it
+    went on from has seen. None where that is not known, or was counted in another unit."""
     prepared = folder.path("data", f"{config.run.prefix}_labeled.dataset")
     sides = read_sides(prepared, folder.path("data", "split.parquet"), task_of(config.labels.task))
-    return Training.of([each for each in (sides.train, sides.validation) if each is not None], sides.unit)
+    own = Training.of([each for each in (sides.train, sides.validation) if each is not None], sides.unit)
+    parent = version_at(config.model.checkpoint) if config.model.checkpoint else None
+    if parent is None:
+        return own
+    earlier = training_hashes(parent) if TRAINING in parent.record["files"] else None
+    return own.union(earlier) if earlier is not None and earlier.unit == own.unit else None
 
 
 def training_hashes(version: Version) -> Training:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from .. import storage
+from .. import __version__, storage
 from ..cluster.place import placed
 from ..config.gate import GateSpec
 from ..config.run import Config
@@ -13,33 +16,46 @@ from ..errors import CancelledError, ConflictError, GateError, InputError
 from ..pipeline.attempts import attempted, refuse_again
 from ..pipeline.drift import check, drift
 from ..pipeline.profile import profile
-from ..pipeline.run import run
+from ..pipeline.run import resolved, run
 from ..pipeline.run_folder import RunFolder
+from ..pipeline.stop_request import listening
 from ..pipeline.where import Where
 from ..registry.models import Model
-from ..registry.moves import move, rolled_back
+from ..registry.moves import last, move, rolled_back
 from ..registry.names import CHALLENGER, CHAMPION
 from ..registry.versions import Version
+from . import summary
 from .asked import asked_by
+from .foresight import foresee, foresee_rows
+from .generation import data_fingerprint
 from .judging import judge_version, words_of
-from .mirror import mirror
+from .mirror import mirror, require
 from .outcome import Outcome
-from .plan import (
-    Generation,
-    folder_of,
-    generation_of,
-    keep_pins,
-    model_named,
-    rules_of,
-    run_of,
-    without_new_labels,
-)
+from .plan import Generation, folder_of, generation_of, keep_pins, model_named, new_labels, rules_of, run_of, without
 from .promotion import promote, undone_words
 from .register import register
 
 Say = Callable[[str], None]
 Stop = Callable[[], bool]
 ROUNDS = 5  # of judging again because the champion moved meanwhile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retraining:
+    """A generation that is worked on: ``asked_for`` by the configuration that was given; ``config`` is that of its own
+    run. ``asked``: by whom."""
+
+    asked_for: Config
+    config: Config
+    rules: GateSpec
+    model: Model
+    generation: Generation
+    folder: RunFolder
+    asked: dict[str, str]
+    outcome: Outcome
+    where: Where
+    say: Say
+    should_stop: Stop
 
 
 def retrain(
@@ -52,11 +68,12 @@ def retrain(
     should_stop: Stop,
 ) -> None:
     """Do what is still to do, and tell it in ``outcome``, also when an error ends it. ``generation``: the one that was
-    submitted.
+    submitted, whose job this is.
 
     Raises:
         GateError: the gate was not passed.
-        InputError, ConfigError: new labels or drift beyond the limits, or a wrong setting.
+        InputError, ConfigError: new labels or drift beyond the limits, an unfair comparison, or a wrong setting.
+        ConflictError: data or champion changed meanwhile.
         CancelledError: stopped on request; the same command continues.
     """
     rules = rules_of(config)
@@ -64,45 +81,102 @@ def retrain(
     model = model_named(config)
     with storage.impatiently():
         champion = model.champion
+        config = resolved(config)
         wanted = generation_of(config, champion)
     outcome.champion, outcome.news = champion.name if champion else None, wanted.news()
+    own = run_of(config, wanted)
+    if champion is not None and outcome.news is None:
+        _nothing(config, model, champion, outcome, generation is not None, say)
+        return
     if generation is not None and generation != wanted.name:
         raise InputError(
             f"data, settings or champion changed since this was submitted (generation {generation}, by now "
-            f"{wanted.name}); submit it again"
+            f"{wanted.name}), or another sortase than {__version__} of this image did; submit it again"
         )
-    if outcome.news is None:
-        outcome.state, outcome.words = "nothing", f"nothing to do: {outcome.champion} was made from these data"
-        say(f"retrain: {outcome.words}")
-        return
     say(f"retrain: {outcome.news}; this is generation {wanted.name}")
-    own = run_of(config, wanted)
+    require(config.registry.mlflow)
+    foresee(own, rules, model)
     folder = folder_of(own)
-    outcome.run = folder.url
     asked = asked_by(folder, who)
     with storage.impatiently():
         refuse_again(folder.url)
-    with attempted(folder.url, own.storage), placed(own.compute, always=own.tune is not None) as where:
-        version = _made(own, wanted, folder, model, asked, outcome, where, say, should_stop)
-        if should_stop():
-            raise CancelledError(f"stopped before {version.name} was judged; the same command continues there")
-        _decide(own, rules, model, version, asked, outcome, where, say)
+    outcome.run, outcome.submission = folder.url, os.environ.get("SORTASE_SUBMISSION")
+    wish = threading.Event()
+
+    def stops() -> bool:
+        return wish.is_set() or should_stop()
+
+    with (
+        attempted(folder.url, own.storage) as attempt,
+        placed(own.compute, always=own.tune is not None) as where,
+        listening(attempt.folder, wish),
+        summary.kept(outcome, folder),
+    ):
+        current = Retraining(
+            asked_for=config,
+            config=own,
+            rules=rules,
+            model=model,
+            generation=wanted,
+            folder=folder,
+            asked=asked,
+            outcome=outcome,
+            where=where,
+            say=say,
+            should_stop=stops,
+        )
+        _decide(current, _made(current))
 
 
-def _made(
-    config: Config,
-    generation: Generation,
-    folder: RunFolder,
-    model: Model,
-    asked: dict[str, str],
-    outcome: Outcome,
-    where: Where,
-    say: Say,
-    should_stop: Stop,
-) -> Version:
+def _nothing(config: Config, model: Model, champion: Version, outcome: Outcome, in_job: bool, say: Say) -> None:
+    """The champion was made from these data. In the job that was submitted to make it, that is its success: it died
+    before it could say so."""
+    mirror(config.registry.mlflow, model, champion, alias=CHAMPION, say=say)
+    folder = folder_of(config)
+    if in_job and champion.record["run"] == folder.url:
+        moved = last(model.url, CHAMPION) or {}
+        outcome.run, outcome.submission = folder.url, os.environ.get("SORTASE_SUBMISSION")
+        outcome.state, outcome.words = "promoted", f"{champion.name} is the champion"
+        outcome.version, outcome.moved, outcome.champion = champion.name, moved, moved.get("before")
+        outcome.verdict_url = moved.get("gate")
+        outcome.verdict = storage.read_json(outcome.verdict_url) if outcome.verdict_url else None
+        summary.keep(outcome, folder)
+    else:
+        outcome.state, outcome.words = "nothing", f"nothing to do: {champion.name} was made from these data"
+    say(f"retrain: {outcome.words}")
+
+
+def _made(current: Retraining) -> Version:
     """The run, finished and registered."""
+    config, generation, folder, outcome = current.config, current.generation, current.folder, current.outcome
+    keep_pins(config, generation.champion)
+    if config.tokenize is not None:
+        run(config, only="tokenize", say=current.say, should_stop=current.should_stop, where=current.where)
+    left_out = new_labels(config, config.data.dataset or folder.path("data", "tokenized.dataset"))
+    if left_out:
+        names = ", ".join(f"{name} ({rows:,} rows)" for name, rows in left_out.items())
+        current.say(f"retrain: left out, as the champion does not know them: {names}")
+        config = without(config, left_out)
+
+    def after(stage: str) -> None:
+        if stage == "prepare":
+            _look(current, config, left_out)
+
+    run(config, say=current.say, should_stop=current.should_stop, where=current.where, after=after)
+    version = register(folder, current.model.url, current.asked)
+    outcome.version = version.name
+    current.say(f"retrain: {folder.url} is version {version.name} of {current.model.name}")
+    mirror(config.registry.mlflow, current.model, version, say=current.say)
+    return version
+
+
+def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None:
+    """Before anything is trained: whether these are still the data that were asked for, how far they drifted, and
+    whether the gate could judge on them."""
+    generation, folder = current.generation, current.folder
     champion = generation.champion
-    keep_pins(config, champion)
+    if _data_changed(current):
+        raise ConflictError("the data changed while they were read; call again when they are complete")
     told = {
         "generation": generation.name,
         "data": generation.data,
@@ -110,59 +184,40 @@ def _made(
         "champion": champion and champion.name,
         "parent": generation.parent,
     }
-
-    def stages(only: str | None = None) -> None:
-        run(config, only=only, say=say, should_stop=should_stop, where=where)
-        folder.describe(retrain=told)
-
-    if config.tokenize is not None:
-        stages("tokenize")
-    dataset = config.data.dataset or folder.path("data", "tokenized.dataset")
-    config = without_new_labels(config, dataset, say)
-    stages("prepare")
-    if champion is not None:
-        outcome.drift = _drift(config, champion, folder, say)
-    stages()
-    version = register(folder, model.url, asked)
-    outcome.version = version.name
-    say(f"retrain: {folder.url} is version {version.name} of {model.name}")
-    mirror(config.registry.mlflow, model, version, say=say)
-    return version
+    folder.describe(retrain=told)
+    if champion is None:
+        return
+    limits = config.retrain.drift
+    found = drift(storage.read_json(champion.path("profile.json")), profile(folder), limits, left_out=left_out)
+    current.outcome.drift = found.as_json()
+    storage.write_json(folder.path("drift.json"), current.outcome.drift)
+    current.say(found.table())
+    check(found, limits)
+    foresee_rows(config, current.rules, champion, folder)
 
 
-def _drift(config: Config, champion: Version, folder: RunFolder, say: Say) -> dict[str, Any]:
-    found = drift(storage.read_json(champion.path("profile.json")), profile(folder), config.retrain.drift)
-    told: dict[str, Any] = found.as_json()
-    storage.write_json(folder.path("drift.json"), told)
-    say(found.table())
-    check(found, config.retrain.drift)
-    return told
+def _data_changed(current: Retraining) -> bool:
+    return data_fingerprint(current.asked_for) != current.generation.data
 
 
-def _decide(
-    config: Config,
-    rules: GateSpec,
-    model: Model,
-    version: Version,
-    asked: dict[str, str],
-    outcome: Outcome,
-    where: Where,
-    say: Say,
-) -> None:
+def _decide(current: Retraining, version: Version) -> None:
     """Judge, and promote what passes; once more where the champion moved in between."""
+    config, model, outcome, say = current.config, current.model, current.outcome, current.say
     for _ in range(ROUNDS):
         champion = model.champion
         if champion is not None and champion.name == version.name:
+            mirror(config.registry.mlflow, model, version, alias=CHAMPION, say=say)
             outcome.state, outcome.words = "promoted", f"{version.name} is the champion"
             return
-        undone = rolled_back(model.url, CHAMPION, version.name)
+        undone = _rolled_back(model, version)
         if undone is not None:
             outcome.state = "waiting"
             outcome.words = f"nothing to do: {version.name}, made from these data, {undone_words(undone)}"
             say(f"retrain: {outcome.words}")
             return
-        move(model.url, CHALLENGER, version.name, kind="set", asked=asked)
-        verdict, url = judge_version(model, version, champion, config, rules, where, say)
+        _go_on(current, f"before {version.name} was judged")
+        move(model.url, CHALLENGER, version.name, kind="set", asked=current.asked)
+        verdict, url = judge_version(model, version, champion, config, current.rules, current.where, say)
         outcome.verdict, outcome.verdict_url = verdict, url
         if not verdict["passed"]:
             outcome.state, outcome.words = "refused", f"{version.name} did not pass the gate: {words_of(verdict)}"
@@ -174,16 +229,38 @@ def _decide(
             )
             say(f"retrain: {outcome.words}")
             return
+        _go_on(current, f"before {version.name}, which passed the gate, was promoted")
         try:
-            moved = promote(model, version, asked=asked, expected=champion.name if champion else None)
+            expected = champion.name if champion else None
+            moved = promote(model, version, asked=current.asked, expected=expected, rules=current.rules)
         except ConflictError as error:
             say(f"retrain: {error}")
+            if _data_changed(current):
+                raise ConflictError("the data changed while this was judged; call again") from error
             continue
-        mirror(config.registry.mlflow, model, version, alias=CHAMPION, say=say)
         outcome.state, outcome.moved = "promoted", moved.record
         outcome.words = (
             f"{version.name} is the champion{' after ' + moved.before if moved.before else ', the first one'}"
         )
+        mirror(config.registry.mlflow, model, version, alias=CHAMPION, say=say)
         say(f"retrain: {outcome.words}")
         return
     raise ConflictError(f"the champion of {model.url} moved {ROUNDS} times while {version.name} was judged; try again")
+
+
+def _go_on(current: Retraining, when: str) -> None:
+    if current.should_stop():
+        raise CancelledError(f"stopped {when}; the same command continues there")
+
+
+def _rolled_back(model: Model, version: Version) -> dict[str, Any] | None:
+    """The rollback of this version, or of another one that was made from the same data and settings."""
+    for name, undone in rolled_back(model.url, CHAMPION).items():
+        if name == version.name or _made_from(model.version(name)) == _made_from(version):
+            return undone
+    return None
+
+
+def _made_from(version: Version) -> tuple[str, str]:
+    lineage = version.record["lineage"]
+    return lineage["data"]["fingerprint"], lineage["config"]

@@ -1,4 +1,4 @@
-"""A retraining as one job on a cluster: the data never come to the machine that asks for it."""
+"""A retraining as one job on a cluster: data are listed from here, and read there."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ from dataclasses import replace
 from typing import Any
 
 from .. import storage
+from ..config.gate import GateSpec
 from ..config.run import Config
 from ..deploy.commands import end_as, follow
 from ..deploy.submission import Submission
-from ..deploy.targets import Target, target_for
-from ..errors import ConfigError
-from ..pipeline.run_folder import RunFolder
+from ..deploy.targets import Target, named, target_for
+from ..errors import ConfigError, WorkFailedError
+from ..pipeline.run import resolved
+from ..pipeline.run_folder import digest
+from ..registry.models import Model
+from ..registry.moves import last
+from ..registry.names import CHAMPION
 from . import summary
 from .asked import ask
+from .foresight import foresee
 from .outcome import Outcome
 from .plan import folder_of, generation_of, model_named, rules_of, run_of
 
 Say = Callable[[str], None]
 ATTEMPTS = 100
 AGAIN = (1, 3, 4, 5)  # exit codes after which another attempt may succeed
+
+
+def elsewhere(options: argparse.Namespace) -> bool:
+    return named(options) or bool(options.image)
 
 
 def submit(
@@ -35,43 +45,65 @@ def submit(
     """Look whether there is anything new, from here; then run ``sortase retrain`` there and wait for its end.
 
     A job of the same generation is attached to while it works; one that was cancelled, or failed for a reason that may
-    have passed, is followed by another attempt.
+    have passed, is followed by another attempt. A job that ended is asked again only when the champion has moved since,
+    or another evaluation set lies where it was.
     """
-    rules_of(config)
+    rules = rules_of(config)
     storage.configure(config.storage)
     model = model_named(config)
     if not config.registry.url:
         raise ConfigError("registry.url is not in the configuration; the job on the cluster needs it there")
     with storage.impatiently():
         champion = model.champion
+        config = resolved(config)
         generation = generation_of(config, champion)
     outcome.champion, outcome.news = champion.name if champion else None, generation.news()
-    if outcome.news is None:
-        outcome.state, outcome.words = "nothing", f"nothing to do: {outcome.champion} was made from these data"
+    if champion is not None and outcome.news is None:
+        outcome.state, outcome.words = "nothing", f"nothing to do: {champion.name} was made from these data"
         say(f"retrain: {outcome.words}")
         return
     own = run_of(config, generation)
+    foresee(own, rules, model)
     folder = folder_of(own)
     outcome.run = folder.url
     written = {
         **settings,
         "run": {**settings["run"], "name": own.run.name},
+        "model": {**settings["model"], **({"checkpoint": config.model.checkpoint} if config.model.checkpoint else {})},
         "registry": {**(settings.get("registry") or {}), "name": model.name},
     }
-    named = config.model_copy(update={"run": own.run})
-    first = Submission(named, written, "retrain", ("--generation", generation.name))
+    arguments = ("--generation", generation.name, "--against", _against(model, rules))
+    first = Submission(config.model_copy(update={"run": own.run}), written, "retrain", arguments)
+    first.require_reachable_paths()
     target = _attempt(first, options)
-    ask(folder, options.who)
+    if target.backend.state(target.name).phase == "absent":
+        ask(folder, options.who)
+    made = target.submit()
+    say(f"{target.place}: {'submitted' if made else 'was submitted before; attached to it'}")
     try:
-        made = target.submit()
-        say(f"{target.place}: {'submitted' if made else 'was submitted before; attached to it'}")
-        end_as(follow(target, options, "the same command", should_stop, say), target)
+        state = follow(target, options, "the same command", should_stop, say)
+        if not made and state.is_over and state.exit_code == ConfigError.exit_code:
+            say(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
+        end_as(state, target)
     finally:
-        _learn(outcome, folder)
+        told = summary.read(folder)
+        if told is not None and told.submission == target.name:
+            outcome.learn(told)
+    if outcome.state == "failed":
+        raise WorkFailedError(f"{target.place} succeeded, but left no word of what it did in {folder.url}")
+
+
+def _against(model: Model, rules: GateSpec) -> str:
+    """What a job's verdict depends on beside the generation: that the champion has not moved, and the frozen set."""
+    moved = last(model.url, CHAMPION)
+    frozen = storage.fingerprint(rules.dataset) if rules.dataset else None
+    return digest([moved and moved["number"], frozen])[:8]
 
 
 def _attempt(submission: Submission, options: argparse.Namespace) -> Target:
-    """The first attempt that is not over, or whose end is final."""
+    """The first attempt that is not over, or whose end is final; or the one that was asked for."""
+    if options.attempt:
+        return target_for(replace(submission, attempt=options.attempt), options)
     for number in range(1, ATTEMPTS):
         target = target_for(replace(submission, attempt=number), options)
         state = target.backend.state(target.name)
@@ -80,10 +112,3 @@ def _attempt(submission: Submission, options: argparse.Namespace) -> Target:
     raise ConfigError(
         f"{ATTEMPTS} attempts at {submission.config.run.name} have failed; look at {submission.folder.url}/logs"
     )
-
-
-def _learn(outcome: Outcome, folder: RunFolder) -> None:
-    """What the job wrote down."""
-    told = summary.read(folder)
-    if told is not None:
-        outcome.__dict__.update({**told.__dict__, "model": outcome.model})

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from .. import storage
+from ..config.gate import GateSpec
 from ..registry.models import Model
 from ..registry.versions import Version
 
@@ -14,11 +15,12 @@ def _folder(model: Model, version: Version) -> str:
     return storage.join(model.url, "gates", version.name)
 
 
-def keep(model: Model, version: Version, verdict: dict[str, Any]) -> str:
-    """Store a verdict under what it was made from; the same again stays as it is. Returns its URL."""
+def keep(model: Model, version: Version, verdict: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Store a verdict under what it was made from. Returns the one that is there then, which may be of somebody who
+    judged the same at the same time, and its URL."""
     url = storage.join(_folder(model, version), f"{verdict['inputs']}.json")
-    storage.create_bytes(url, (json.dumps(verdict, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-    return url
+    text = json.dumps(verdict, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return (verdict if storage.create_bytes(url, text.encode()) else storage.read_json(url)), url
 
 
 def find(model: Model, version: Version, inputs: str) -> dict[str, Any] | None:
@@ -26,12 +28,14 @@ def find(model: Model, version: Version, inputs: str) -> dict[str, Any] | None:
     return storage.read_json(url) if storage.exists(url) else None
 
 
-def passed(model: Model, version: Version, champion: Version | None) -> tuple[str, dict[str, Any]] | None:
-    """The newest verdict that lets this version take the champion's place, with its URL."""
+def newest(
+    model: Model, version: Version, champion: Version | None, rules: GateSpec | None = None
+) -> tuple[dict[str, Any], str] | None:
+    """The last verdict on this version against this champion, and its URL; where rules are given, only by these. Of two
+    in the same second it is the one that was not passed."""
     folder = _folder(model, version)
-    found = [
-        (url, storage.read_json(url)) for url in (storage.join(folder, name) for name in storage.list_files(folder))
-    ]
-    against = champion.name if champion else None
-    good = [each for each in found if each[1]["passed"] and each[1]["champion"] == against]
-    return max(good, key=lambda each: str(each[1]["judged"]), default=None)
+    urls = [storage.join(folder, name) for name in storage.list_files(folder)]
+    against, by = champion.name if champion else None, rules and rules.model_dump(mode="json")
+    found = [(storage.read_json(url), url) for url in urls]
+    found = [(each, url) for each, url in found if each["champion"] == against and by in (None, each.get("gate"))]
+    return max(found, key=lambda one: (str(one[0]["judged"]), not one[0]["passed"]), default=None)
