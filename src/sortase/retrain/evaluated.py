@@ -1,0 +1,109 @@
+"""The rows that two models are judged on: a version's own test side, or a frozen set with the model's class ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import storage
+from ..config.gate import GateSpec
+from ..config.load import check
+from ..config.prepare import DataSpec
+from ..config.run import Config
+from ..data.fingerprints import Unit
+from ..data.sequences import Sequences
+from ..data.source import open_source
+from ..errors import ConfigError, MissingInputError
+from ..gate.fairness import frozen
+from ..model.task import Task, task_of
+from ..pipeline.prepare import prepare
+from ..pipeline.run_folder import RunFolder
+from ..pipeline.sides import Sides, read_sides
+from ..registry.versions import Version
+from .plan import folder_of, new_labels, without
+from .register import training_hashes, version_name
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Rows of the dataset at ``url``, whose class map is ``classes`` where it tells."""
+
+    url: str
+    test: Sequences
+    classes: dict[str, int] | None
+    unit: Unit
+    remarks: tuple[str, ...] = ()
+
+
+def evaluated(version: Version, config: Config, spec: GateSpec) -> Evaluated:
+    """What ``spec`` judges this version on.
+
+    Raises:
+        MissingInputError: its own test side is gone, or the frozen set is not there.
+        InputError: the frozen set has labels or columns that do not fit.
+    """
+    task = task_of(version.record["task"])
+    if spec.dataset is not None:
+        return frozen_set(spec.dataset, task, version.classes, training_hashes(version).unit, config)
+    sides = sides_of(version, task)
+    prepared = _prepared(RunFolder(version.record["run"]))
+    if sides is None or prepared is None:
+        raise MissingInputError(
+            f"the data of {version.record['run']} are gone or were made again since, and with them the test side of "
+            f"{version.name}; name a frozen evaluation set in gate.dataset"
+        )
+    return Evaluated(prepared, sides.test, version.classes, sides.unit)
+
+
+def sides_of(version: Version, task: Task) -> Sides | None:
+    """None where the run's data are gone, or no longer those of this version; the registry holds no copy of them."""
+    folder = RunFolder(version.record["run"])
+    try:
+        same = version_name(folder) == version.name
+    except ConfigError:  # a stage is worked on, or its mark is gone
+        same = False
+    prepared = _prepared(folder) if same else None
+    return read_sides(prepared, folder.path("data", "split.parquet"), task) if prepared else None
+
+
+def _prepared(folder: RunFolder) -> str | None:
+    run = folder.read("run.json")
+    if run is None:
+        return None
+    prefix = check(run["config"], f"{folder.url}/run.json").run.prefix
+    url = folder.path("data", f"{prefix}_labeled.dataset")
+    return url if storage.exists(url) else None
+
+
+def frozen_set(url: str, task: Task, classes: dict[str, int], unit: Unit, config: Config) -> Evaluated:
+    """As it is where it has the ids of these classes; else labelled anew from its names."""
+    if not storage.exists(url):
+        raise MissingInputError(f"gate.dataset: there is no dataset at {url}")
+    names = _names(url, task)
+    if names is not None and dict(zip(names, range(len(names)), strict=True)) == classes:
+        return Evaluated(url, *frozen(url, task), unit)
+    if names is None and _has_ids(url, task):
+        return Evaluated(url, *frozen(url, task), unit)
+    labels = config.labels.model_copy(update={"mapping": classes})
+    if task.unit == "row" and labels.column not in open_source(url).features:
+        labels = labels.model_copy(update={"column": task.label_column})
+    named = config.model_copy(update={"labels": labels})
+    left_out = new_labels(named, url)
+    made = prepare(
+        url, DataSpec(), without(named, left_out).labels, folder_of(config).path("gate"), "evaluation", replace=True
+    )
+    remarks = [f"{rows:,} rows with the unknown label {name!r} were left out" for name, rows in left_out.items()]
+    return Evaluated(made.dataset_path, *frozen(made.dataset_path, task), unit, tuple(remarks))
+
+
+def _names(url: str, task: Task) -> list[str] | None:
+    """Of a ClassLabel column."""
+    feature = open_source(url).features.get(task.label_column)
+    inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
+    names = inner.get("names") if isinstance(inner, dict) else None
+    return list(names) if names else None
+
+
+def _has_ids(url: str, task: Task) -> bool:
+    """Whether labels are ids already, as a run's prepared data have them."""
+    feature = open_source(url).features.get(task.label_column)
+    return isinstance(feature, dict) and feature.get("_type") in ("List", "Sequence")
