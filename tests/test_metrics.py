@@ -1,12 +1,13 @@
 """Streamed metrics against scikit-learn and against hand-made cases."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from sortase.model.bootstrap import Replicates, poisson_weights
+from sortase.model.bootstrap import Groups, Replicates, poisson_weights
 from sortase.model.metrics import Metrics
 from sortase.model.scores import Scores, log_probabilities
 
@@ -127,6 +128,52 @@ def test_units_of_a_cluster_are_resampled_together() -> None:
     single.update(rows, labels, predictions)
     copied.update(np.repeat(rows, 20), np.repeat(labels, 20), np.repeat(predictions, 20))
     assert copied.intervals()["accuracy"] == pytest.approx(single.intervals()["accuracy"])
+
+
+def test_groups_of_rows_are_resampled_together() -> None:
+    """However their rows are spread over pieces and processes."""
+    given = scores(600, seed=2)
+    numbers = np.random.default_rng(1).integers(0, 12, 600)
+    order = np.random.default_rng(2).permutation(600)
+    groups = Groups.by_row(order, numbers[order])
+    options = {"bootstrap": 300, "groups": groups}
+    found = fed(given, **options)
+    renamed = Scores(numbers, given.positions, given.tokens, given.logits, given.labels)
+    assert found.result()["intervals"] == fed(renamed, bootstrap=300).result()["intervals"]
+    assert found.result()["bootstrap"]["unit"] == "group"
+    assert groups.count == 12
+    parts = [pickle.loads(pickle.dumps(fed(given.at(index), **options))) for index in np.array_split(order, 4)]
+    total = fed(given.at(np.arange(0)), **options)
+    for part in parts:
+        assert part.groups is None
+        total.merge(part)
+    assert rounded(total.result()["intervals"]) == rounded(found.result()["intervals"])
+    with pytest.raises(TypeError, match="they are merged"):
+        parts[0].update(given)
+
+
+def test_intervals_of_groups_cover_what_those_of_rows_do_not() -> None:
+    """Ten groups that a model knows better or worse: the mean of all lies beyond the rows' interval far too often."""
+    rng = np.random.default_rng(0)
+    missed = {"row": 0, "group": 0}
+    numbers = np.repeat(np.arange(10), 40)
+    for trial in range(100):
+        right = rng.random(400) < np.clip(rng.normal(0.7, 0.2, 10), 0, 1)[numbers]
+        for name, clusters in (("row", np.arange(400)), ("group", numbers)):
+            replicates = Replicates(2, 200, trial)
+            replicates.update(clusters, np.zeros(400, np.int64), 1 - right.astype(np.int64))
+            low, high = replicates.intervals()["accuracy"]
+            missed[name] += not low <= 0.7 <= high
+    assert missed["row"] > 30
+    assert missed["group"] < 20
+
+
+def test_resamples_that_hold_nothing_say_nothing() -> None:
+    """Of two clusters every seventh resample holds none."""
+    replicates = Replicates(2, 500, 0)
+    replicates.update(np.array([3, 3, 8, 8]), np.array([0, 1, 0, 1]), np.array([0, 1, 0, 1]))
+    assert (replicates.matrices.sum((1, 2)) == 0).any()
+    assert replicates.intervals()["accuracy"] == [1, 1]
 
 
 def test_a_model_does_not_differ_from_itself() -> None:

@@ -8,6 +8,7 @@ models that are scored on the same clusters meet the same resamples: their diffe
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,6 +38,28 @@ def poisson_weights(clusters: np.ndarray, replicates: int, seed: int) -> np.ndar
     return np.searchsorted(_POISSON, uniform, side="right").astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Of which group each row is, such as the donor of a cell: ``rows`` (ascending) are row numbers of a dataset, and
+    ``numbers`` those of their groups, both int64."""
+
+    rows: np.ndarray
+    numbers: np.ndarray
+
+    @classmethod
+    def by_row(cls, rows: np.ndarray, numbers: np.ndarray) -> Groups:
+        order = np.argsort(rows, kind="stable")
+        return cls(rows[order].astype(np.int64), numbers[order].astype(np.int64))
+
+    @property
+    def count(self) -> int:
+        return len(np.unique(self.numbers))
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Group numbers of these rows, which are all known."""
+        return self.numbers[np.searchsorted(self.rows, rows)]
+
+
 def interval(values: np.ndarray) -> list[float]:
     low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return [float(low), float(high)]
@@ -52,7 +75,7 @@ class Replicates:
     def update(
         self, clusters: np.ndarray, labels: np.ndarray, predictions: np.ndarray, counts: np.ndarray | None = None
     ) -> None:
-        """Count units (or ``counts`` alike ones each) of ``clusters``; a cluster's units come in one call."""
+        """Count units (or ``counts`` alike ones each) of ``clusters``."""
         from scipy.sparse import csr_matrix
 
         replicates, classes, _ = self.matrices.shape
@@ -68,7 +91,7 @@ class Replicates:
         self.matrices.reshape(replicates, classes**2)[:, seen] += sums.T
 
     def merge(self, other: Replicates) -> None:
-        """Add resamples of other clusters that were drawn with the same seed."""
+        """Add resamples of other units that were drawn with the same seed."""
         self.matrices += other.matrices
 
     def __getstate__(self) -> tuple[int, tuple[int, ...], np.ndarray, np.ndarray]:
@@ -86,8 +109,14 @@ class Replicates:
     def intervals(self) -> dict[str, list[float]]:
         if not len(self.matrices):
             return {}
-        return {name: interval(values) for name, values in overall(self.matrices).items()}
+        return {name: interval(values) for name, values in overall(self.matrices[self._drawn()]).items()}
+
+    def _drawn(self) -> slice | np.ndarray:
+        """The resamples that hold anything: where clusters are few, some hold none of them, and no figure."""
+        some = np.flatnonzero(self.matrices.any(axis=(1, 2)))
+        return some if 0 < len(some) < len(self.matrices) else slice(None)
 
     def difference(self, other: Replicates, metric: str) -> list[float]:
         """Interval of this model's metric minus the other's, resample by resample."""
-        return interval(overall(self.matrices)[metric] - overall(other.matrices)[metric])
+        drawn = self._drawn()
+        return interval(overall(self.matrices[drawn])[metric] - overall(other.matrices[drawn])[metric])

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from . import confusion
-from .bootstrap import LEVEL, Replicates
+from .bootstrap import LEVEL, Groups, Replicates
 from .calibration import Calibration
 from .mistakes import Mistakes
 from .ranking import Ranking, mean_defined
@@ -23,13 +23,22 @@ class Metrics:
 
     ``cluster`` is what is resampled for the intervals: units in one row (or, where tokens were held out, occurrences
     of one token) rise and fall together, and treating them as independent would make the intervals far too narrow.
-    ``bootstrap`` is the number of resamples, 0 for none.
+    Where rows were held out by ``groups``, these are resampled. ``bootstrap`` is the number of resamples, 0 for none.
     """
 
-    def __init__(self, classes: list[str], *, bootstrap: int = 1000, seed: int = 0, cluster: Cluster = "row"):
+    def __init__(
+        self,
+        classes: list[str],
+        *,
+        bootstrap: int = 1000,
+        seed: int = 0,
+        cluster: Cluster = "row",
+        groups: Groups | None = None,
+    ):
         n = len(classes)
         self.classes = classes
-        self.cluster = cluster
+        self.resampled = "group" if cluster == "row" and groups is not None else cluster
+        self.groups = groups
         self.matrix = np.zeros((n, n), dtype=np.int64)
         self.replicates = Replicates(n, bootstrap, seed)
         self.votes = TokenVotes(n) if cluster == "token" else None
@@ -56,10 +65,21 @@ class Metrics:
         if self.votes is not None:
             self.votes.update(scores.tokens, scores.labels, predictions, probabilities)
         elif len(self.replicates.matrices):
-            self.replicates.update(scores.rows, scores.labels, predictions)
+            self.replicates.update(self._clusters(scores.rows), scores.labels, predictions)
+
+    def _clusters(self, rows: np.ndarray) -> np.ndarray:
+        if self.resampled != "group":
+            return rows
+        if self.groups is None:
+            raise TypeError("metrics that came from another process take no scores, they are merged")
+        return self.groups.of(rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the groups of all rows: who merges these metrics knows them."""
+        return {**self.__dict__, "groups": None}
 
     def merge(self, other: Metrics) -> None:
-        """Add the units that ``other`` saw, of other clusters; afterwards this is as if it had seen them all.
+        """Add the units that ``other`` saw; afterwards this is as if it had seen them all.
 
         Rows may be divided anyhow: counts are the same, sums to rounding, and areas within what ``Ranking`` promises.
         """
@@ -78,7 +98,7 @@ class Metrics:
         mine, theirs = (
             {
                 "classes": m.classes,
-                "cluster": m.cluster,
+                "cluster": m.resampled,
                 "bootstrap": len(m.replicates.matrices),
                 "seed": m.replicates.seed,
             }
@@ -105,7 +125,7 @@ class Metrics:
             "units": self.units,
             "metrics": metrics,
             "intervals": self.replicates.intervals(),
-            "bootstrap": {"replicates": len(self.replicates.matrices), "unit": self.cluster, "level": LEVEL},
+            "bootstrap": {"replicates": len(self.replicates.matrices), "unit": self.resampled, "level": LEVEL},
             "per_class": self._per_class(auroc, auprc),
             "confusion_matrix": self.matrix.tolist(),
             "reliability": self._calibration.diagram(),

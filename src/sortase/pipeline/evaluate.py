@@ -15,6 +15,7 @@ from ..data.checks import check_labels, check_tokens, overlong
 from ..data.sequences import Sequences
 from ..errors import InputError
 from ..model import baseline, confusion
+from ..model.bootstrap import Groups
 from ..model.load import Trained
 from ..model.metrics import Cluster, Metrics
 from .parts import Elsewhere
@@ -27,7 +28,8 @@ Say = Callable[[str], None]
 class EvaluateJob:
     """What to score. ``train`` is what the baselines learn from; without it there are none.
 
-    ``split_unit`` says what was held out, rows or tokens; that is also what the intervals resample.
+    ``split_unit`` says what was held out, rows or tokens; that is also what the intervals resample, unless there are
+    ``groups`` of rows.
     """
 
     trained: Trained
@@ -37,6 +39,7 @@ class EvaluateJob:
     settings: EvaluateSpec
     precision: str
     seed: int
+    groups: Groups | None = None
 
 
 def evaluate(job: EvaluateJob, folder: str, say: Say, elsewhere: Elsewhere | None = None) -> dict[str, Any]:

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 def metrics_of(job: EvaluateJob) -> Callable[[], Metrics]:
     """What makes the metrics of a part, or of the whole."""
     return partial(
-        Metrics, job.trained.classes, bootstrap=job.settings.bootstrap, seed=job.seed, cluster=job.split_unit
+        Metrics,
+        job.trained.classes,
+        bootstrap=job.settings.bootstrap,
+        seed=job.seed,
+        cluster=job.split_unit,
+        groups=job.groups,
     )
 
 
