@@ -53,6 +53,12 @@ def test_overrides_reach_sections_that_the_file_leaves_out() -> None:
         pytest.param(BASE.replace("{checkpoint: models/geneformer}", "{}"), "model.checkpoint", id="no model"),
         pytest.param("- a\n- b\n", "sections", id="list"),
         pytest.param("run: [unclosed", "not valid YAML", id="yaml"),
+        pytest.param(
+            BASE + "gate: {macro_f1: >= champion}\n", 'Quote .* macro_f1: ">= champion - 0.005"', id="in line"
+        ),
+        pytest.param(BASE + "gate:\n  macro_f1: >= champion\n", 'macro_f1: ">= champion - 0.005"', id="rule"),
+        pytest.param(BASE + "gate:\n  macro_f1: > champion\n", 'macro_f1: ">= champion - 0.005"', id="other rule"),
+        pytest.param(BASE + "gate:\n  min_class_recall: '>= 0.6'\n", "give a plain number", id="number"),
     ],
 )
 def test_bad_configurations_are_refused_in_words(text: str, words: str) -> None:
@@ -65,6 +71,14 @@ def test_bad_configurations_are_refused_in_words(text: str, words: str) -> None:
 def test_bad_overrides_are_refused(override: str) -> None:
     with pytest.raises(ConfigError):
         parse(BASE, [override])
+
+
+def test_rules_on_the_command_line_have_to_be_quoted() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)--set gate\.macro_f1=> champion.*Quote a rule that begins with >"):
+        parse(BASE, ["gate.macro_f1=> champion"])
+    with pytest.raises(ConfigError) as caught:
+        parse(BASE, ["gate.macro_f1=[x"])
+    assert "Quote" not in str(caught.value)
 
 
 def test_several_mistakes_are_said_at_once() -> None:

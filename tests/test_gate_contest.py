@@ -21,10 +21,11 @@ from sortase.data.fingerprints import Training, fingerprints
 from sortase.data.sequences import IGNORED, Sequences
 from sortase.errors import InputError
 from sortase.gate.contest import Contender, contest, vocabulary_digest
-from sortase.gate.fairness import frozen
+from sortase.gate.fairness import frozen, labelled_rows
 from sortase.gate.judge import judge
 from sortase.gate.rounds import TURNS, WARMING, Local
 from sortase.gate.verdict import text, verdict
+from sortase.model import bootstrap
 from sortase.model.inference import stream
 from sortase.model.load import Trained, build_model, load_config, load_trained
 from sortase.model.task import TASKS
@@ -35,6 +36,7 @@ from sortase.pipeline.train import save
 
 HELD_OUT = np.arange(VOCABULARY) % 4 == 1
 TOKEN_TEST = {token for token in range(VOCABULARY) if HELD_OUT[token] and token % 2 and token >= 5}
+UNTOLD = "the evaluation set does not tell its classes: its class ids were taken as the challenger's"
 NOTHING = Training("row", np.empty(0, dtype=np.uint64))
 NO_TOKEN = Training("token", np.empty(0, dtype=np.uint64))
 Make = Callable[..., str]
@@ -104,7 +106,8 @@ def contender(model: str, name: str = "new", training: Training | None = NOTHING
 
 
 def rules(**settings: Any) -> GateSpec:
-    return GateSpec(**({"macro_f1": ">= champion"} | {"bootstrap": 50, "batch_size": 8} | settings))
+    defaults = {"macro_f1": ">= champion", "bootstrap": 50, "batch_size": 8, "min_units": 10}
+    return GateSpec(**(defaults | settings))
 
 
 def compete(ours: str, theirs: str | None, test: Sequences, spec: GateSpec | None = None, **options: Any) -> Any:
@@ -230,8 +233,15 @@ def test_other_class_maps_are_refused(theirs: dict[str, int], words: list[str], 
 
 
 def test_a_set_with_other_classes_is_refused(models: Make) -> None:
-    with pytest.raises(InputError, match="the challenger new and the evaluation set differ"):
+    with pytest.raises(InputError, match="the challenger new and the evaluation set differ") as caught:
         compete(models(), None, test_set(), classes={"b": 0, "a": 1, "c": 2})
+    assert "in labels.mapping, or name another one in gate.dataset" in str(caught.value)
+    assert "Train on" not in str(caught.value)
+
+
+def test_a_set_that_does_not_tell_its_classes_is_remarked(models: Make) -> None:
+    assert compete(models(), None, test_set()).remarks == [UNTOLD]
+    assert compete(models(), None, test_set(), classes=CLASSES).remarks == []
 
 
 def test_other_vocabularies_are_refused(models: Make, tmp_path: Path) -> None:
@@ -246,9 +256,9 @@ def test_other_vocabularies_are_refused(models: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the vocabularies of the challenger new and the champion old differ"):
         compete(urls[0], urls[1], test_set())
     told = contest(contender(urls[0]), contender(urls[1], vocabulary=vocabulary_digest(urls[0])), test_set(), **ROW)
-    assert told.remarks == []
+    assert told.remarks == [UNTOLD]
     unknown = compete(urls[0], models(), test_set())
-    assert unknown.remarks == [
+    assert unknown.remarks[1:] == [
         "vocabularies were compared by their size alone: there is no tokenizer with the champion old"
     ]
     larger = load_config(None, architecture(vocab_size=61))
@@ -262,7 +272,10 @@ ROW: dict[str, Any] = {"unit": "row", "spec": rules()}
 
 def test_tokens_that_only_one_model_reads_are_refused(models: Make) -> None:
     shorter = models("token", max_length=20)
-    with pytest.raises(InputError, match=r"reads 64 tokens and the champion old 20, and \d+ of the 90"):
+    words = (
+        r"reads 64 tokens and the champion old 20, and \d+ of the 90.*Leave these rows out, or tokenise the set anew"
+    )
+    with pytest.raises(InputError, match=words):
         compete(models("token"), shorter, test_set("token"))
     test = test_set("token")
     short = test.view(np.flatnonzero(test.lengths <= 20))
@@ -270,7 +283,7 @@ def test_tokens_that_only_one_model_reads_are_refused(models: Make) -> None:
     found = compete(models(), models(max_length=20), test_set())
     assert found.rows == 90
     cut = int((test_set().lengths > 20).sum())
-    assert found.remarks[1:] == [f"{cut} of 90 sequences are cut to 20 tokens for the champion old"]
+    assert found.remarks[2:] == [f"{cut} of 90 sequences are cut to 20 tokens for the champion old"]
 
 
 def test_rows_that_a_model_was_trained_on(models: Make) -> None:
@@ -313,6 +326,91 @@ def test_tokens_that_a_model_was_trained_on(models: Make) -> None:
     assert found.challenger.figures["units"] == sum(
         int((test.labels_of(i) != IGNORED).sum() - np.isin(test.tokens_of(i), [9, 13]).sum()) for i in range(len(test))
     )
+
+
+def test_rows_that_were_trained_on_at_another_length(models: Make) -> None:
+    """The model reads 64 tokens of either."""
+    ids = np.random.default_rng(0).integers(8, VOCABULARY, (60, 100)).tolist()
+
+    def cut(length: int, chosen: slice) -> Sequences:
+        rows = [row[:length] for row in ids[chosen]]
+        return Sequences.open(Dataset.from_dict({"input_ids": rows, "label": [row[0] % 3 for row in rows]}), "label")
+
+    for trained, evaluated in ((100, 70), (70, 100)):
+        seen = Training.of([cut(trained, slice(20))], "row")
+        with pytest.raises(InputError, match=r"20 of 60 evaluated rows .* \(first: row 0, 1"):
+            contest(contender(models(), training=seen), None, cut(evaluated, slice(60)), **ROW)
+        dropping = rules(overlap="drop")
+        found = contest(contender(models(), training=seen), None, cut(evaluated, slice(60)), unit="row", spec=dropping)
+        assert (found.rows, found.seen) == (40, {"the challenger new": 20})
+
+
+def test_few_rows_or_tokens_decide_nothing(models: Make) -> None:
+    test = test_set()
+    seen = Training.of([test.view(np.arange(89))], "row")
+    spec = GateSpec(macro_f1=">= champion - 0.005", overlap="drop")
+    assert spec.min_units == 30
+    with pytest.raises(InputError) as caught:
+        contest(contender(models(), training=seen), contender(models(), "old"), test, unit="row", spec=spec)
+    assert "1 evaluated row (89 of 90 were left out, a model was trained on them)" in str(caught.value)
+    assert "gate.min_units asks for 30" in str(caught.value)
+    assert caught.value.exit_code == 2
+    with pytest.raises(InputError, match="too few to judge on: 29 evaluated rows, and"):
+        contest(contender(models()), None, test.view(np.arange(29)), unit="row", spec=spec)
+    assert contest(contender(models()), None, test.view(np.arange(30)), unit="row", spec=spec).rows == 30
+    tokens = test_set("token").view(hidden_tokens=~HELD_OUT)
+    with pytest.raises(InputError, match=f"{len(TOKEN_TEST)} evaluated tokens, and gate.min_units asks for 30"):
+        contest(contender(models("token"), training=NO_TOKEN), None, tokens, unit="token", spec=spec)
+
+
+def test_intervals_of_very_many_classes_do_not_decide(models: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before anything is scored."""
+    monkeypatch.setattr(bootstrap, "CELLS", 9 * 100)
+    monkeypatch.setattr(Local, "stream", lambda *given: pytest.fail("scored"))
+    with pytest.raises(InputError, match="of 3 classes memory holds 100 resamples"):
+        compete(models(), None, test_set(), rules(accuracy=0.5, by="interval", bootstrap=1000))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_groups_of_rows_are_resampled(apart: bool, models: Make, tmp_path: Path) -> None:
+    """Rows of a group follow from its number alone, whatever was left out, and wherever they are scored."""
+    dataset(n=90, seed=3).save_to_disk(str(tmp_path / "data"))
+
+    def elsewhere(model: str) -> Elsewhere:
+        return Elsewhere(map=pickling, model=model, dataset=str(tmp_path / "data"), compute=ComputeSpec(device="cpu"))
+
+    test = test_set()
+    numbers = np.random.default_rng(0).integers(100, 107, 90)
+    seen = Training.of([test.view(np.arange(0, 90, 9))], "row")
+    spec = rules(overlap="drop", must_beat_baseline=True)
+    one, two = contender(models(), training=seen), contender(models(change=swapped), "old")
+    options: dict[str, Any] = {"unit": "row", "spec": spec, "elsewhere": elsewhere if apart else None}
+    train = Sequences.open(dataset(n=6, seed=8), "label")
+    found = contest(one, two, test.view(np.arange(90)[::-1]), groups=numbers[::-1], train=train, **options)
+    left = np.setdiff1d(np.arange(90), np.arange(0, 90, 9))
+    clean = contest(contender(models()), two, test.view(left), groups=numbers[left], train=train, **options)
+    for name in ("macro_f1", "accuracy"):
+        assert found.difference(name)[1] == pytest.approx(clean.difference(name)[1])
+    rows = contest(contender(models()), two, test.view(left), train=train, **options)
+    assert found.difference("accuracy")[1] != rows.difference("accuracy")[1]
+    assert found.rival.interval == pytest.approx(clean.rival.interval)  # type: ignore[union-attr]
+    assert found.rival.interval != rows.rival.interval  # type: ignore[union-attr]
+    told = verdict(found, judge(found, spec), spec)
+    assert (told["bootstrap"]["unit"], told["dataset"]["groups"]) == ("group", 7)
+    assert "50 paired resamples of 7 groups" in text(told)
+    assert rows.groups is None
+
+
+def test_one_group_is_not_resampled(models: Make) -> None:
+    test = test_set()
+    found = compete(models(), None, test, groups=np.full(90, 5))
+    rows = compete(models(), None, test)
+    assert found.challenger.figures["intervals"] == rows.challenger.figures["intervals"]
+    assert (found.groups, found.challenger.figures["bootstrap"]["unit"]) == (None, "row")
+    assert any("of one group, so rows were resampled" in remark for remark in found.remarks)
+    for wrong in (np.zeros(89, np.int64), np.array(["x"] * 90)):
+        with pytest.raises(InputError, match="expected an integer for each of the 90 evaluated rows"):
+            compete(models(), None, test, groups=wrong)
 
 
 def test_what_is_not_known_is_refused(models: Make) -> None:
@@ -389,6 +487,18 @@ def test_parts_hold_the_rows_of_any_view(models: Make) -> None:
     assert np.array_equal(fingerprints(rows), fingerprints(test)[2:])
 
 
+@pytest.mark.parametrize("end", [[], [7]])
+def test_rows_with_a_label_are_kept(end: list[int]) -> None:
+    """As many tokens as rows, but not one a row."""
+    ids = [[], [5, 6], *([end] if end else [])]
+    labels = [[], [-100, 1], *([[-100]] if end else [])]
+    made = Sequences.open(Dataset.from_dict({"input_ids": ids, "labels": labels}), "labels")
+    assert labelled_rows(made).rows.tolist() == [1]
+    rows = Sequences.open(Dataset.from_dict({"input_ids": [[1], [1, 2, 3], []], "label": [-100, 0, 1]}), "label")
+    assert labelled_rows(rows).rows.tolist() == [1, 2]
+    assert labelled_rows(rows.view(np.array([0]))).rows.tolist() == []
+
+
 def test_frozen_sets_tell_their_classes(tmp_path: Path) -> None:
     named = dataset(n=9).cast_column("label", ClassLabel(names=["a", "b", "c"]))
     named.save_to_disk(str(tmp_path / "named"))
@@ -400,6 +510,10 @@ def test_frozen_sets_tell_their_classes(tmp_path: Path) -> None:
     assert frozen(str(tmp_path / "x_labeled.dataset") + "/", sequence)[1] == {"b": 0, "a": 1}
     found, classes = frozen(str(tmp_path / "plain"), sequence)
     assert (len(found), classes) == (9, None)
+    tokens = dataset("token", n=9, label=[0] * 9).cast_column("label", ClassLabel(names=["x", "y"]))
+    tokens.info.description = f"Genes.\n{classmap.describe({'b': 0, 'a': 1})}"
+    tokens.save_to_disk(str(tmp_path / "tokens"))
+    assert frozen(str(tmp_path / "tokens"), TASKS["token"])[1] == {"b": 0, "a": 1}
     Dataset.from_dict({"input_ids": [[1]]}).save_to_disk(str(tmp_path / "unlabelled"))
     with pytest.raises(InputError, match="no column 'label'"):
         frozen(str(tmp_path / "unlabelled"), sequence)

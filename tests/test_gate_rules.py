@@ -8,9 +8,9 @@ import pytest
 
 from sortase.config.gate import HIGHER, METRICS, GateSpec, parse_limit
 from sortase.config.load import parse, validate
-from sortase.errors import ConfigError
+from sortase.errors import ConfigError, InputError
 from sortase.gate.judge import Row, judge, meets
-from sortase.gate.result import Measured, Result, Rival, classes_of
+from sortase.gate.result import Measured, Result, Rival, classes_of, wilson
 from sortase.gate.verdict import markdown, text, verdict
 from sortase.model.metrics import Metrics
 from sortase.model.scores import Scores
@@ -75,6 +75,10 @@ def only(found: Result, **rules: Any) -> Row:
         ("loss", 2.5, "<= 2.5"),
         ("ece", "<= champion + 0.01", "<= champion + 0.01"),
         ("ece", "< 0.1", "< 0.1"),
+        ("accuracy", "> 0", "> 0"),
+        ("mcc", ">= champion - 1.5", ">= champion - 1.5"),
+        ("loss", "<= champion + 2", "<= champion + 2"),
+        ("ece", 0, "<= 0"),
     ],
 )
 def test_rules_are_understood(metric: str, given: Any, words: str) -> None:
@@ -98,9 +102,19 @@ def test_rules_are_understood(metric: str, given: Any, words: str) -> None:
         ("macro_f1", [0.8], "is no rule"),
         ("macro_f1", "<= champion", "asks for a worse model: macro_f1 is better when it is higher"),
         ("ece", ">= 0.1", "asks for a worse model: ece is better when it is lower"),
-        ("macro_f1", 80, "can never decide; macro_f1 lies between 0 and 1"),
-        ("accuracy", -0.1, "can never decide"),
-        ("accuracy", ">= champion - 5", "can never decide"),
+        ("macro_f1", 80, "can never be met; macro_f1 lies between 0 and 1"),
+        ("accuracy", "> 1", "can never be met"),
+        ("accuracy", -0.1, "can never fail"),
+        ("accuracy", 0, "can never fail"),
+        ("accuracy", ">= champion - 1", "can never fail; accuracy lies between 0 and 1, and two differ by 1 at most"),
+        ("accuracy", "> champion + 1", "can never be met"),
+        ("mcc", -1, "can never fail; mcc lies between -1 and 1"),
+        ("mcc", ">= champion - 2", "can never fail"),
+        ("ece", 1, "can never fail"),
+        ("ece", "< 0", "can never be met"),
+        ("ece", "<= champion + 1", "can never fail"),
+        ("loss", -3, "can never be met; loss is never below 0"),
+        ("loss", "< 0", "can never be met"),
     ],
 )
 def test_other_rules_are_refused(metric: str, given: Any, words: str) -> None:
@@ -120,7 +134,14 @@ def test_other_rules_are_refused(metric: str, given: Any, words: str) -> None:
         ({"max_slowdown": 0}, "max_slowdown"),
         ({"accuracy": 0.5, "by": "median"}, "'by'"),
         ({"auroc": 0.8, "loss": 1, "by": "interval"}, "auroc and loss have no interval"),
-        ({"accuracy": 0.8, "by": "interval", "bootstrap": 0}, "gate.bootstrap is 0"),
+        ({"accuracy": 0.8, "by": "interval", "bootstrap": 199}, "gate.bootstrap is 199; 200 at least"),
+        ({"max_class_recall_drop": 1}, "gate.max_class_recall_drop: 1 can never fail"),
+        ({"min_class_recall": ">= 0.6"}, "gate.min_class_recall: '>= 0.6' is no number; give a plain number"),
+        ({"max_slowdown": ">= champion"}, "give a plain number"),
+        ({"min_class_recall": True}, "give a plain number"),
+        ({"max_slowdown": float("inf")}, "give a plain number"),
+        ({"min_class_recall": 0}, "min_class_recall"),
+        ({"accuracy": 0.8, "min_units": 0}, "min_units"),
         ({"macro_f2": 0.8}, "did you mean 'macro_f1'"),
     ],
 )
@@ -243,7 +264,8 @@ def test_a_class_of_a_few_rows_does_not_decide_and_is_named() -> None:
     spec = GateSpec(min_class_recall=0.9, max_class_recall_drop=0.05)
     for row in judge(found, spec):
         assert row.passed is True
-        assert "without a say: c (2)" in row.words
+        assert row.words.endswith("fewer than 10 evaluated units of 1 of 3 classes, so without a say: c (2)")
+        assert "decided by only" not in row.words
     told = verdict(found, judge(found, spec), spec)
     assert told["classes_left_out"] == ["c"]
     assert told["worse_classes"] == []
@@ -251,14 +273,33 @@ def test_a_class_of_a_few_rows_does_not_decide_and_is_named() -> None:
         assert row.passed is False
 
 
+def test_rules_on_classes_say_when_most_of_them_have_no_say() -> None:
+    labels = np.repeat([0, 1], [60, 3])
+    found = result(labels, labels, labels)
+    for row in judge(found, GateSpec(min_class_recall=0.9, max_class_recall_drop=0.05)):
+        assert row.passed is True
+        assert row.words.startswith("decided by only 1 of 3 classes; ")
+        assert row.words.endswith("units of 2 of 3 classes, so without a say: b (3), c (0)")
+
+
+def test_a_class_without_a_unit_has_no_recall() -> None:
+    labels = np.repeat([0, 1], [60, 40])
+    found = result(wrong(labels, a=0.1), labels, labels)
+    spec = GateSpec(accuracy=0.5)
+    told = verdict(found, judge(found, spec), spec)["classes"]
+    figures = ("recall", "f1", "champion_recall", "champion_f1", "difference", "interval", "difference_interval")
+    assert [told[2][name] for name in figures] == [None] * len(figures)
+    assert (told[0]["recall"], told[1]["champion_recall"]) == (0.9, 1)
+
+
 def test_what_is_undefined_passes_no_rule() -> None:
     """One class only: areas are undefined, and no class has enough rows for the rules on classes."""
     labels = np.zeros(5, dtype=np.int64)
     found = result(labels, labels, labels)
-    rules: dict[str, Any] = {"auroc": ">= champion - 1", "min_class_recall": 0.1, "max_class_recall_drop": 1}
+    rules: dict[str, Any] = {"auroc": ">= champion - 0.9", "min_class_recall": 0.1, "max_class_recall_drop": 0.9}
     for row in judge(found, GateSpec(**rules)):
         assert row.passed is False, row
-        assert "undefined" in row.words or "no class could be judged" in row.words
+        assert "undefined" in row.words or row.words.startswith("cannot be judged: no class")
     assert only(found, auroc=0.1).challenger is None
     json.dumps(verdict(found, judge(found, GateSpec(**rules)), GateSpec(**rules)), allow_nan=False)
 
@@ -275,6 +316,37 @@ def test_class_rules_by_interval_use_the_worse_end() -> None:
     unlike = result(wrong(LABELS, c=0.2), wrong(LABELS[::-1], c=0.2)[::-1])
     assert only(unlike, max_class_recall_drop=0.05).passed is True
     assert only(unlike, max_class_recall_drop=0.05, by="interval").passed is False
+
+
+def test_a_few_units_that_are_all_right_do_not_prove_a_share() -> None:
+    """Ten of ten are found by a model that finds three of four in every eighteenth set."""
+    labels = np.repeat([0, 1, 2], [30, 30, 10])
+    found = result(labels, labels, labels)
+    assert only(found, min_class_recall=0.99).passed is True
+    row = only(found, min_class_recall=0.99, by="interval")
+    assert (row.passed, row.challenger) == (False, 1)
+    assert row.interval == pytest.approx([0.722, 1], abs=1e-3)
+    assert "its interval does not" in row.words
+    assert only(found, min_class_recall=0.7, by="interval").passed is True
+    assert only(found, accuracy=0.97, by="interval").passed is False
+    assert only(found, accuracy=0.94, by="interval").passed is True
+    assert found.classes[2].interval == [1, 1]
+    assert found.challenger.figures["intervals"]["accuracy"] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("right", "units", "expected"),
+    [(10, 10, [0.7225, 1.0]), (0, 10, [0.0, 0.2775]), (15, 20, [0.5313, 0.8881]), (1, 1, [0.2065, 1.0])],
+)
+def test_intervals_of_shares(right: int, units: int, expected: list[float]) -> None:
+    assert wilson(right / units, units) == pytest.approx(expected, abs=1e-4)
+
+
+def test_few_resamples_have_no_ends_to_decide_by() -> None:
+    found = result(LABELS, LABELS, bootstrap=199)
+    assert only(found, accuracy=0.5).passed is True
+    with pytest.raises(InputError, match=r"of 3 classes memory holds 199 resamples.*use gate\.by: estimate"):
+        only(found, accuracy=0.5, by="interval")
 
 
 @pytest.mark.parametrize(
@@ -315,7 +387,7 @@ def test_a_verdict_is_plain_and_is_shown_as_tables() -> None:
     spec = GateSpec(macro_f1=">= champion - 0.005", min_class_recall=0.99, max_slowdown=3)
     told = verdict(found, judge(found, spec), spec, inputs="abc")
     assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert (told["passed"], told["inputs"], told["champion"]) == (False, "abc", "old")
+    assert (told["format"], told["passed"], told["inputs"], told["champion"]) == (1, False, "abc", "old")
     other = GateSpec(macro_f1=">= champion - 0.006")
     assert verdict(found, [], spec)["inputs"] != verdict(found, [], other)["inputs"]
     lines = text(told).splitlines()

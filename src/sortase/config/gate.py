@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -15,6 +16,7 @@ LOWER = ("loss", "ece")
 METRICS = HIGHER + LOWER
 WITHOUT_INTERVAL = ("auroc", "auprc", "loss", "ece")
 OTHER_RULES = ("min_class_recall", "max_class_recall_drop", "must_beat_baseline", "max_slowdown")
+LEAST_RESAMPLES = 200  # of which the ends of a 95 % interval are not just the least and the greatest
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _ABSOLUTE = re.compile(rf"\s*(?P<sign>[<>]=?)?\s*(?P<limit>[-+]?{_NUMBER})\s*")
@@ -57,10 +59,28 @@ def parse_limit(metric: str, given: Any) -> Limit:
             f"gate.{metric}: {given!r} asks for a worse model: {metric} is better when it is "
             f"{'higher' if better == '>' else 'lower'}; write '{better}=' or '{better}'"
         )
-    low, high = (-1.0, 1.0) if metric == "mcc" or limit.relative else (0.0, 1.0)
-    if metric != "loss" and not low <= limit.value <= high:
-        raise ValueError(f"gate.{metric}: {given!r} can never decide; {metric} lies between {low:g} and {high:g}")
+    if never := _never(limit):
+        low, high = _range(metric)
+        lies = f"lies between {low:g} and {high:g}" if math.isfinite(high) else f"is never below {low:g}"
+        differs = f", and two differ by {high - low:g} at most" if limit.relative else ""
+        raise ValueError(f"gate.{metric}: {given!r} can never {never}; {metric} {lies}{differs}")
     return limit
+
+
+def _range(metric: str) -> tuple[float, float]:
+    return {"mcc": (-1.0, 1.0), "loss": (0.0, math.inf)}.get(metric, (0.0, 1.0))
+
+
+def _never(limit: Limit) -> str:
+    """What no figure can do about this limit: 'fail', or 'be met'."""
+    low, high = _range(limit.metric)
+    if limit.relative:
+        low, high = low - high, high - low
+    worst, best, value = (low, high, limit.value) if limit.metric in HIGHER else (-high, -low, -limit.value)
+    strict = "=" not in limit.sign
+    if value < worst or (value == worst and not strict):
+        return "fail"
+    return "be met" if value > best or (value == best and strict) else ""
 
 
 class GateSpec(Section):
@@ -79,7 +99,7 @@ class GateSpec(Section):
     ece: float | str | None = Field(None, description="Expected calibration error; as loss.")
     min_class_recall: float | None = Field(None, gt=0, le=1, description="Least recall of any class.")
     max_class_recall_drop: float | None = Field(
-        None, ge=0, le=1, description="How much less of a class may be found than the champion finds."
+        None, ge=0, lt=1, description="How much less of a class may be found than the champion finds."
     )
     must_beat_baseline: bool = Field(False, description="Macro F1 above that of the best simple classifier.")
     max_slowdown: float | None = Field(
@@ -88,8 +108,13 @@ class GateSpec(Section):
     class_min_units: int = Field(
         10, ge=1, description="Classes with fewer evaluated rows (or tokens) do not decide the rules on classes."
     )
+    min_units: int = Field(
+        30, ge=1, description="Fewer evaluated rows (or tokens, where tokens are held out) decide nothing: an error."
+    )
     by: Literal["estimate", "interval"] = Field(
-        "estimate", description="What meets a rule: the figure, or the worse end of its (paired) 95 % interval."
+        "estimate",
+        description="What meets a rule: the figure, or the worse end of its (paired) 95 % interval, for accuracy and "
+        "recall also of Wilson's.",
     )
     dataset: str | None = Field(
         None, description="Folder or URL of the frozen evaluation set (default: the challenger's test side)."
@@ -105,6 +130,18 @@ class GateSpec(Section):
     def _rule(cls, given: Any, info: ValidationInfo) -> Any:
         if given is not None:
             parse_limit(str(info.field_name), given)
+        return given
+
+    @field_validator("min_class_recall", "max_class_recall_drop", "max_slowdown", mode="before")
+    @classmethod
+    def _plain(cls, given: Any, info: ValidationInfo) -> Any:
+        if given is None:
+            return None
+        name = info.field_name
+        if isinstance(given, bool) or not re.fullmatch(rf"\s*[-+]?{_NUMBER}\s*", str(given)):
+            raise ValueError(f"gate.{name}: {given!r} is no number; give a plain number, such as {name}: 0.6")
+        if name == "max_class_recall_drop" and float(given) >= 1:
+            raise ValueError(f"gate.{name}: {given!r} can never fail; recall lies between 0 and 1")
         return given
 
     @field_validator("must_beat_baseline", mode="before")
@@ -124,9 +161,10 @@ class GateSpec(Section):
                     f"gate.by is 'interval', but {' and '.join(without)} have no interval; use 'estimate', or rules on "
                     f"{', '.join(name for name in METRICS if name not in WITHOUT_INTERVAL)}"
                 )
-            if self.bootstrap < 20:
+            if self.bootstrap < LEAST_RESAMPLES:
                 raise ValueError(
-                    f"gate.by is 'interval', but gate.bootstrap is {self.bootstrap}; 20 at least, better 1000"
+                    f"gate.by is 'interval', but gate.bootstrap is {self.bootstrap}; {LEAST_RESAMPLES} at least, "
+                    "better 1000"
                 )
         return self
 

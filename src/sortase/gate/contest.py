@@ -16,6 +16,7 @@ from ..data.checks import check_labels, check_tokens, overlong
 from ..data.fingerprints import Unit, content
 from ..data.sequences import Sequences
 from ..errors import InputError
+from ..model.bootstrap import Groups, affordable
 from ..model.load import Trained, load_trained
 from ..model.metrics import Metrics
 from ..pipeline.evaluate import EvaluateJob, compare
@@ -23,6 +24,7 @@ from ..pipeline.parts import Elsewhere, divide
 from ..pipeline.place_model import place_model
 from . import fairness
 from .fairness import Contender, vocabulary_digest
+from .judge import refuse_coarse
 from .result import Measured, Result, Rival, classes_of
 from .rounds import Entrant, Local, Rounds, distant, score_all
 
@@ -39,6 +41,7 @@ def contest(
     unit: Unit,
     spec: GateSpec,
     classes: dict[str, int] | None = None,
+    groups: np.ndarray | None = None,
     train: Sequences | None = None,
     compute: ComputeSpec | None = None,
     elsewhere: Callable[[str], Elsewhere] | None = None,
@@ -50,12 +53,14 @@ def contest(
     Args:
         test: the evaluation set with labels; ``classes`` is its class map where it tells (``fairness.frozen``).
         unit: what its split held out, rows or tokens; that is what the intervals resample, too.
+        groups: where whole groups of rows were held out, the group of each row of ``test``, as integers; then groups
+            are resampled. Rows of a group are equal numbers. With unit ``token`` they say nothing.
         train: the challenger's training side, for the baseline of ``must_beat_baseline``.
         elsewhere: for a model's URL the processes that score it; its dataset is the one whose rows ``test`` shows, and
             both models are sent to the challenger's processes.
 
     Raises:
-        InputError: the comparison would not be fair, or there is nothing to compare on.
+        InputError: the comparison would not be fair, or there is too little to compare on.
     """
     started = time.monotonic()
     contenders = [challenger] if champion is None else [challenger, champion]
@@ -63,20 +68,31 @@ def contest(
     loaded = [load_trained(each.model) for each in contenders]
     remarks = _refuse_unfair(called, contenders, loaded, test, classes)
     ours = loaded[0]
+    refuse_coarse(spec, affordable(spec.bootstrap, len(ours.class_map)), len(ours.class_map))
+    known = None if groups is None or unit != "row" else _by_row(test, groups)
     test = fairness.labelled_rows(test)
     if not len(test):
         raise InputError(f"the evaluation set holds no labelled {ours.task.unit}; there is nothing to compare on")
-    test, seen = fairness.without_seen(test, unit, dict(zip(called, contenders, strict=True)), spec.overlap == "drop")
+    named = dict(zip(called, contenders, strict=True))
+    test, seen = fairness.without_seen(test, unit, named, spec.overlap == "drop", spec.min_units)
     for trained in loaded:
         check_tokens(test, trained.model.config.vocab_size)
     check_labels(test, len(ours.class_map))
     remarks += _cut(called, loaded, test)
+    if known is not None:
+        known = Groups.by_row(test.rows, known.of(test.rows))
+        if known.count == 1:
+            known = None
+            remarks.append("all evaluated rows are of one group, so rows were resampled: intervals may be too narrow")
     say(f"gate: {' and '.join(called)} on {len(test):,} rows")
-    metrics, speeds = _scored(contenders, loaded, test, unit, spec, compute or ComputeSpec(), elsewhere, seed)
+    make = partial(Metrics, ours.classes, bootstrap=spec.bootstrap, seed=seed, cluster=unit, groups=known)
+    metrics, speeds = _scored(contenders, loaded, test, make, spec, compute or ComputeSpec(), elsewhere)
     measured = [Measured.of(*each) for each in zip((c.name for c in contenders), metrics, speeds, strict=True)]
     rival = None
     if spec.must_beat_baseline:
-        rival = _fitted(ours, test, train, unit, spec, seed, metrics[0], say) if train is not None else _own(challenger)
+        rival = _own(challenger)
+        if train is not None:
+            rival = _fitted(ours, test, train, unit, spec, seed, known, metrics[0], say)
     return Result(
         challenger=measured[0],
         champion=measured[1] if champion else None,
@@ -87,6 +103,7 @@ def contest(
         content=content(test),
         seen=seen,
         seconds=time.monotonic() - started,
+        groups=None if known is None else known.count,
         remarks=remarks,
     )
 
@@ -99,10 +116,13 @@ def _refuse_unfair(
     classes: dict[str, int] | None,
 ) -> list[str]:
     ours, name = loaded[0], called[0]
+    remarks = []
     if classes is not None:
-        fairness.refuse_other_classes(name, ours.class_map, "the evaluation set", classes)
+        fairness.refuse_other_ids(name, ours.class_map, classes)
+    else:
+        remarks.append("the evaluation set does not tell its classes: its class ids were taken as the challenger's")
     if len(contenders) == 1:
-        return []
+        return remarks
     theirs, other = loaded[1], called[1]
     fairness.refuse_other_task(name, ours.task, other, theirs.task)
     fairness.refuse_other_classes(name, ours.class_map, other, theirs.class_map)
@@ -112,7 +132,16 @@ def _refuse_unfair(
     )
     remark = fairness.refuse_other_vocabulary(name, one, other, two)
     fairness.refuse_other_lengths(name, ours.max_length, other, theirs.max_length, test, ours.task)
-    return [remark] if remark else []
+    return [*remarks, remark] if remark else remarks
+
+
+def _by_row(test: Sequences, groups: np.ndarray) -> Groups:
+    if groups.shape != (len(test),) or not np.issubdtype(groups.dtype, np.integer):
+        raise InputError(
+            f"groups are {groups.dtype}, shape {groups.shape}; expected an integer for each of the {len(test)} "
+            "evaluated rows"
+        )
+    return Groups.by_row(test.rows, groups)
 
 
 def _cut(called: list[str], loaded: list[Trained], test: Sequences) -> list[str]:
@@ -128,11 +157,10 @@ def _scored(
     contenders: list[Contender],
     loaded: list[Trained],
     test: Sequences,
-    unit: Unit,
+    make: Callable[[], Metrics],
     spec: GateSpec,
     compute: ComputeSpec,
     elsewhere: Callable[[str], Elsewhere] | None,
-    seed: int,
 ) -> tuple[list[Metrics], list[float]]:
     entrants: list[Entrant] = []
     there = [elsewhere(each.model) for each in contenders] if elsewhere is not None else []
@@ -141,7 +169,6 @@ def _scored(
             entrants.append(distant(there[place], trained, test, spec.batch_size))
         else:
             entrants.append(Local(trained, test, spec.batch_size, place_model(trained.model, compute)))
-    make = partial(Metrics, loaded[0].classes, bootstrap=spec.bootstrap, seed=seed, cluster=unit)
     parts = divide(loaded[0], test, spec.batch_size)
     rounds = Rounds(tuple(entrants), make)
     return score_all(rounds, parts, there[0] if there else None, timed=spec.max_slowdown is not None)
@@ -154,13 +181,20 @@ def _fitted(
     unit: Unit,
     spec: GateSpec,
     seed: int,
+    groups: Groups | None,
     metrics: Metrics,
     say: Say,
 ) -> Rival:
     """Fitted anew, and measured on the very same rows."""
-    settings = EvaluateSpec(batch_size=spec.batch_size, bootstrap=spec.bootstrap)
     job = EvaluateJob(
-        trained=trained, test=test, train=train, split_unit=unit, settings=settings, precision="fp32", seed=seed
+        trained=trained,
+        test=test,
+        train=train,
+        split_unit=unit,
+        settings=EvaluateSpec(batch_size=spec.batch_size, bootstrap=spec.bootstrap),
+        precision="fp32",
+        seed=seed,
+        groups=groups,
     )
     found = compare(job, train, metrics, say)
     return _best(found, metrics.result()["metrics"]["macro_f1"], "fitted on the challenger's training side")

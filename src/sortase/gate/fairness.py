@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import storage
 from ..data import classmap
-from ..data.fingerprints import Training, Unit, fingerprints, labelled_tokens, overlap, windows
+from ..data.fingerprints import HEAD, Training, Unit, fingerprints, labelled_tokens, overlap, seen_rows, windows
 from ..data.sequences import IGNORED, Sequences, open_dataset
 from ..errors import InputError
 from ..model.load import has_tokenizer, resolve
@@ -50,19 +50,22 @@ def digest_of(tokenizer: Any) -> str | None:
 
 
 def frozen(url: str, task: Task) -> tuple[Sequences, dict[str, int] | None]:
-    """A frozen evaluation set, and its class map where it tells: by ClassLabel features, or as prepare left it beside.
+    """A frozen evaluation set, and its class map where the dataset, or a file that prepare left beside it, tells.
 
     Raises:
         InputError: it has no ``input_ids`` or no column of labels for this task.
     """
     dataset = open_dataset(url)
-    feature = dataset.features.get(task.label_column)
+    sequences = Sequences(dataset, task.label_column)
+    feature = dataset.features[task.label_column]
     names = getattr(getattr(feature, "feature", feature), "names", None)
     beside = url.rstrip("/").removesuffix("_labeled.dataset") + "_id_class_dict.json"
     known = {name: number for number, name in enumerate(names)} if names else None
+    if known is None:
+        known = classmap.of_dataset(dataset.select_columns(task.label_column))
     if known is None and url.rstrip("/").endswith("_labeled.dataset") and storage.exists(beside):
         known = classmap.read(beside)
-    return Sequences(dataset, task.label_column), known
+    return sequences, known
 
 
 def refuse_other_task(challenger: str, ours: Task, champion: str, theirs: Task) -> None:
@@ -72,9 +75,24 @@ def refuse_other_task(challenger: str, ours: Task, champion: str, theirs: Task) 
         )
 
 
-def refuse_other_classes(challenger: str, ours: dict[str, int], other: str, theirs: dict[str, int]) -> None:
-    if ours == theirs:
-        return
+def refuse_other_classes(challenger: str, ours: dict[str, int], champion: str, theirs: dict[str, int]) -> None:
+    if ours != theirs:
+        raise InputError(
+            f"{_differing(challenger, ours, champion, theirs)}; their figures would speak of different things. "
+            "Train on the champion's classes, or begin a new model in the registry"
+        )
+
+
+def refuse_other_ids(challenger: str, ours: dict[str, int], theirs: dict[str, int]) -> None:
+    """Of an evaluation set with ids of classes."""
+    if ours != theirs:
+        raise InputError(
+            f"{_differing(challenger, ours, 'the evaluation set', theirs)}; its labels would count as other classes. "
+            f"Prepare the set with the class map of {challenger} in labels.mapping, or name another one in gate.dataset"
+        )
+
+
+def _differing(challenger: str, ours: dict[str, int], other: str, theirs: dict[str, int]) -> str:
     found = []
     for name, one, two in ((challenger, ours, theirs), (other, theirs, ours)):
         if only := sorted(set(one) - set(two)):
@@ -82,10 +100,7 @@ def refuse_other_classes(challenger: str, ours: dict[str, int], other: str, thei
     if moved := sorted(name for name in set(ours) & set(theirs) if ours[name] != theirs[name]):
         each = _some([f"{name!r} is {ours[name]} and {theirs[name]}" for name in moved], quoted=False)
         found.append(f"ids differ: {each}")
-    raise InputError(
-        f"the class maps of {challenger} and {other} differ ({'; '.join(found)}); their figures would speak of "
-        "different things. Train on the champion's classes, or begin a new model in the registry"
-    )
+    return f"the class maps of {challenger} and {other} differ ({'; '.join(found)})"
 
 
 def refuse_other_vocabulary(
@@ -114,34 +129,44 @@ def refuse_other_lengths(challenger: str, ours: int, champion: str, theirs: int,
     if task.unit == "token" and ours != theirs and (longer := int((test.lengths > least).sum())):
         raise InputError(
             f"{challenger} reads {ours} tokens and {champion} {theirs}, and {longer} of the {len(test)} evaluated "
-            f"rows are longer than {least}: they would be scored on different tokens. Cut these rows to {least}"
+            f"rows are longer than {least}: they would be scored on different tokens. Leave these rows out, or "
+            f"tokenise the set anew with max_length {least} (rows that were seen are recognised from {HEAD} tokens on)"
         )
 
 
 def without_seen(
-    test: Sequences, unit: Unit, contenders: dict[str, Contender], drop: bool
+    test: Sequences, unit: Unit, contenders: dict[str, Contender], drop: bool, least: int = 1
 ) -> tuple[Sequences, dict[str, int]]:
     """The evaluation set without what any model was trained on, and by model how many rows (or tokens) that was.
 
     ``contenders`` by the names that words call them by.
 
     Raises:
-        InputError: it is not known what a model was trained on; unless ``drop``, anything was seen; nothing is left.
+        InputError: it is not known what a model was trained on; unless ``drop``, anything was seen; fewer rows (or
+            tokens) than ``least`` are left.
     """
     marks = fingerprints(test) if unit == "row" else labelled_tokens(test)
-    seen = {name: overlap(marks, _known(name, each.training, unit)) for name, each in contenders.items()}
-    counts = {name: len(places) for name, places in seen.items()}
-    if not any(counts.values()):
-        return test, counts
-    if not drop:
-        raise InputError(_overlapping(test, unit, marks, seen))
+    known = {name: _known(name, each.training, unit) for name, each in contenders.items()}
+    seen = {
+        name: seen_rows(test, marks, training) if unit == "row" else overlap(marks, training)
+        for name, training in known.items()
+    }
     gone = np.unique(np.concatenate(list(seen.values())))
-    left = _without_rows(test, gone) if unit == "row" else _without_tokens(test, marks[gone])
-    if not len(left):
+    if len(gone) and not drop:
+        raise InputError(_overlapping(test, unit, marks, seen))
+    if len(gone) == len(marks):
         raise InputError(
             f"the models were trained on all {len(marks)} evaluated {unit}s; nothing is left to compare them on"
         )
-    return left, counts
+    if (number := len(marks) - len(gone)) < least:
+        dropped = f" ({len(gone)} of {len(marks)} were left out, a model was trained on them)" if len(gone) else ""
+        raise InputError(
+            f"too few to judge on: {number} evaluated {unit}{'s' if number != 1 else ''}{dropped}, and gate.min_units "
+            f"asks for {least}. Name a larger evaluation set in gate.dataset, or lower gate.min_units"
+        )
+    if len(gone):
+        test = _without_rows(test, gone) if unit == "row" else _without_tokens(test, marks[gone])
+    return test, {name: len(places) for name, places in seen.items()}
 
 
 def _known(name: str, found: Training | None, unit: Unit) -> Training:
@@ -188,12 +213,18 @@ def _without_tokens(test: Sequences, tokens: np.ndarray) -> Sequences:
 def labelled_rows(sequences: Sequences) -> Sequences:
     """Only the rows in which something shows a label."""
     kept = [np.empty(0, dtype=np.int64)]
+    by_token = _labelled_by_token(sequences)
     for window in windows(sequences):
         labels = sequences.flat_labels(window)
-        counts = np.ones(len(window), np.int64) if len(labels) == len(window) else sequences.lengths[window]
-        owners = np.repeat(window, counts)
+        owners = np.repeat(window, sequences.lengths[window]) if by_token else window
         kept.append(np.unique(owners[labels != IGNORED]))
     return sequences.view(np.concatenate(kept))
+
+
+def _labelled_by_token(sequences: Sequences) -> bool:
+    """Whether rows have lists of labels, which differs from one label a row where a row has not just one token."""
+    others = np.flatnonzero(sequences.lengths != 1)
+    return len(others) > 0 and len(sequences.labels_of(int(others[0]))) != 1
 
 
 def _some(names: list[str], quoted: bool = True) -> str:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.gate import HIGHER, GateSpec, Limit
-from .result import OneClass, Result
+from ..config.gate import HIGHER, LEAST_RESAMPLES, GateSpec, Limit
+from ..errors import InputError
+from .result import OneClass, Result, wilson
 
 COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 ROUNDING = 1e-12  # 0.795 - 0.8 is a little less than -0.005
 SHOWN = 5
+NO_CLASS = "cannot be judged: no class has enough evaluated units"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +43,25 @@ class Row:
 
 
 def judge(result: Result, spec: GateSpec) -> list[Row]:
-    """All rules, in the order of the configuration's fields."""
+    """All rules, in the order of the configuration's fields.
+
+    Raises:
+        InputError: intervals are to decide, and rest on too few resamples.
+    """
+    refuse_coarse(spec, len(result.challenger.replicates.matrices), len(result.classes))
     rows = [_metric(result, spec, limit) for limit in spec.limits]
     for name, limit in spec.other_rules.items():
         rows.append(OTHERS[name](result, spec, limit))
     return rows
+
+
+def refuse_coarse(spec: GateSpec, resamples: int, classes: int) -> None:
+    """Of very many classes few resamples are kept."""
+    if spec.by == "interval" and resamples < LEAST_RESAMPLES:
+        raise InputError(
+            f"gate.by is 'interval', but of {classes} classes memory holds {resamples} resamples, and the ends of an "
+            f"interval ask for {LEAST_RESAMPLES}; use gate.by: estimate"
+        )
 
 
 def meets(value: float, sign: str, limit: float) -> bool:
@@ -63,6 +79,8 @@ def _metric(result: Result, spec: GateSpec, limit: Limit) -> Row:
         return Row(**shown, passed=None, words="no champion yet")
     decides, interval = (difference, paired) if limit.relative else (ours, own)
     if not limit.relative and spec.by == "interval":
+        if limit.metric == "accuracy":
+            own = interval = _cautious(spec, ours, own, result.members)
         shown |= {"interval": own, "interval_of": "challenger"}
     if decides is None:
         return Row(**shown, passed=False, words="undefined on this evaluation set, which passes no rule")
@@ -70,6 +88,14 @@ def _metric(result: Result, spec: GateSpec, limit: Limit) -> Row:
     passed, words = _decided(spec, decides, interval, limit.sign, limit.value, low)
     noise = "" if result.champion is None else in_words(difference, paired, low)
     return Row(**shown, passed=passed, words=_joined(noise, words))
+
+
+def _cautious(spec: GateSpec, share: float | None, interval: list[float] | None, units: int) -> list[float] | None:
+    """By interval a share has the bootstrap's and Wilson's: where all units are right, all resamples are alike."""
+    if spec.by != "interval" or interval is None or share is None:
+        return interval
+    low, high = wilson(share, units)
+    return [min(interval[0], low), max(interval[1], high)]
 
 
 def _decided(
@@ -104,14 +130,17 @@ def _joined(*words: str) -> str:
     return "; ".join(each for each in words if each)
 
 
-def _sorted_out(result: Result, spec: GateSpec) -> tuple[list[OneClass], str]:
-    """The classes that decide, and in words which ones do not."""
+def _sorted_out(result: Result, spec: GateSpec) -> tuple[list[OneClass], str, str]:
+    """The classes that decide; in words that they are few, and which ones do not."""
     deciding = [each for each in result.classes if each.units >= spec.class_min_units]
     few = [each for each in result.classes if each.units < spec.class_min_units]
     if not few:
-        return deciding, ""
+        return deciding, "", ""
     named = named_classes([f"{each.name} ({each.units})" for each in few])
-    return deciding, f"fewer than {spec.class_min_units} evaluated units, so without a say: {named}"
+    number, classes = len(few), len(result.classes)
+    left_out = f"fewer than {spec.class_min_units} evaluated units of {number} of {classes} classes, so without a say"
+    minority = f"decided by only {classes - number} of {classes} classes" if 2 * number > classes else ""
+    return deciding, minority, f"{left_out}: {named}"
 
 
 def named_classes(names: list[str]) -> str:
@@ -119,42 +148,41 @@ def named_classes(names: list[str]) -> str:
 
 
 def _class_recall(result: Result, spec: GateSpec, limit: float) -> Row:
-    deciding, left_out = _sorted_out(result, spec)
+    deciding, minority, left_out = _sorted_out(result, spec)
     shown: dict[str, Any] = {"rule": "min_class_recall", "limit": f">= {limit:g}", "interval_of": "challenger"}
-    if not deciding:
-        return Row(**shown, passed=False, words=_joined("no class could be judged", left_out))
-    judged = [(each, *_decided(spec, each.recall, each.interval, ">=", limit, True)) for each in deciding]
-    worst, _, remark = min(judged, key=lambda one: (one[1], _worse_end(spec, one[0].recall, one[0].interval)))
-    failed = [f"{each.name} {each.recall:.3f}" for each, passed, _ in judged if not passed]
+    known = [
+        (each, each.recall, _cautious(spec, each.recall, each.interval, min(each.units, result.members)))
+        for each in deciding
+        if each.recall is not None
+    ]
+    if not known:
+        return Row(**shown, passed=False, words=_joined(NO_CLASS, left_out))
+    judged = [(each, recall, ends, *_decided(spec, recall, ends, ">=", limit, True)) for each, recall, ends in known]
+    worst, recall, interval, _, remark = min(judged, key=lambda one: (one[3], _worse_end(spec, one[1], one[2])))
+    failed = [f"{each.name} {recall:.3f}" for each, recall, _, passed, _ in judged if not passed]
     words = f"too low: {named_classes(failed)}" if failed else f"the lowest of a class is that of {worst.name}"
-    shown |= {"challenger": worst.recall, "champion": worst.champion_recall, "difference": worst.difference}
-    return Row(**shown, interval=worst.interval, passed=not failed, words=_joined(words, remark, left_out))
+    shown |= {"challenger": recall, "champion": worst.champion_recall, "difference": worst.difference}
+    return Row(**shown, interval=interval, passed=not failed, words=_joined(minority, words, remark, left_out))
 
 
 def _class_drop(result: Result, spec: GateSpec, limit: float) -> Row:
     shown: dict[str, Any] = {"rule": "max_class_recall_drop", "limit": f"<= {limit:g}"}
     if result.champion is None:
         return Row(**shown, passed=None, words="no champion yet")
-    deciding, left_out = _sorted_out(result, spec)
-    changed = [(each, each.difference) for each in deciding if each.difference is not None]
-    if not changed:
-        return Row(**shown, passed=False, words=_joined("no class could be judged", left_out))
-    judged = [
-        (each, change, *_decided(spec, change, each.difference_interval, ">=", -limit, True))
-        for each, change in changed
-    ]
-    worst, change, _, remark = min(
-        judged, key=lambda one: (one[2], _worse_end(spec, one[1], one[0].difference_interval))
-    )
-    failed = [f"{each.name} {moved:+.3f}" for each, moved, passed, _ in judged if not passed]
+    deciding, minority, left_out = _sorted_out(result, spec)
+    known = [(each, each.difference, each.difference_interval) for each in deciding if each.difference is not None]
+    if not known:
+        return Row(**shown, passed=False, words=_joined(NO_CLASS, left_out))
+    judged = [(each, moved, ends, *_decided(spec, moved, ends, ">=", -limit, True)) for each, moved, ends in known]
+    worst, change, interval, _, remark = min(judged, key=lambda one: (one[3], _worse_end(spec, one[1], one[2])))
+    failed = [f"{each.name} {moved:+.3f}" for each, moved, _, passed, _ in judged if not passed]
     words = (
         f"dropped: {named_classes(failed)}" if failed else f"the largest change for the worse is that of {worst.name}"
     )
-    noise = f"{worst.name}: {in_words(change, worst.difference_interval, True)}"
+    noise = f"{worst.name}: {in_words(change, interval, True)}"
     shown |= {"challenger": worst.recall, "champion": worst.champion_recall, "difference": change}
-    return Row(
-        **shown, interval=worst.difference_interval, passed=not failed, words=_joined(words, noise, remark, left_out)
-    )
+    words = _joined(minority, words, noise, remark, left_out)
+    return Row(**shown, interval=interval, passed=not failed, words=words)
 
 
 def _worse_end(spec: GateSpec, value: float, interval: list[float] | None) -> float:

@@ -13,6 +13,7 @@ from ..model.bootstrap import LEVEL, Replicates
 from ..model.metrics import Metrics
 
 LEAST_RESAMPLES = 20  # of those in which a class occurs
+NORMAL = 1.959964  # standard deviations that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Measured:
         found = self.figures["metrics"][metric]
         return float(found) if found is not None and math.isfinite(found) else None
 
-    def recall(self, number: int) -> float:
-        return float(self.figures["per_class"][number]["recall"])
+    def of_class(self, number: int, figure: str) -> float | None:
+        """Recall or F1 of a class, None where no unit of it was evaluated."""
+        found = self.figures["per_class"][number]
+        return float(found[figure]) if found["support"] else None
 
     def recalls(self) -> np.ndarray:
         """Recall of each class in each resample, ``[replicates, classes]``; NaN where the class does not occur."""
@@ -51,17 +54,25 @@ def defined_interval(values: np.ndarray) -> list[float] | None:
     return [float(low), float(high)]
 
 
+def wilson(share: float, units: int) -> list[float]:
+    """95 % interval of a share of independent units (Wilson 1927); it has a width even where all or none are right."""
+    squared = NORMAL**2 / units
+    half = NORMAL * math.sqrt(share * (1 - share) / units + squared / units / 4)
+    return [(share + squared / 2 - half) / (1 + squared), (share + squared / 2 + half) / (1 + squared)]
+
+
 @dataclass(frozen=True)
 class OneClass:
-    """Recall and F1 of a class. ``units`` are what its recall rests on: rows, tokens, or token ids if those were split.
+    """Recall and F1 of a class, None where no unit of it was evaluated. ``units`` are what its recall rests on: rows,
+    tokens, or token ids if those were split.
 
     ``interval`` is that of the challenger's recall, ``difference_interval`` that of its difference to the champion's.
     """
 
     name: str
     units: int
-    recall: float
-    f1: float
+    recall: float | None
+    f1: float | None
     interval: list[float] | None
     champion_recall: float | None = None
     champion_f1: float | None = None
@@ -69,7 +80,7 @@ class OneClass:
 
     @property
     def difference(self) -> float | None:
-        return None if self.champion_recall is None else self.recall - self.champion_recall
+        return None if self.recall is None or self.champion_recall is None else self.recall - self.champion_recall
 
     @property
     def worse(self) -> bool:
@@ -90,7 +101,10 @@ class Rival:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """``seen``: by model how many evaluated rows (or tokens) it was trained on, which were left out then."""
+    """``seen``: by model how many evaluated rows (or tokens) it was trained on, which were left out then.
+
+    ``groups``: how many groups of rows were resampled for the intervals, None where that were rows or tokens.
+    """
 
     challenger: Measured
     champion: Measured | None
@@ -101,7 +115,13 @@ class Result:
     content: str
     seen: dict[str, int]
     seconds: float
+    groups: int | None = None
     remarks: list[str] = field(default_factory=list)
+
+    @property
+    def members(self) -> int:
+        """Evaluated rows, or ids of tokens where tokens were held out."""
+        return self.rows if self.unit == "row" else sum(each.units for each in self.classes)
 
     def difference(self, metric: str) -> tuple[float | None, list[float] | None]:
         """Challenger minus champion with the paired interval, where the metric has one; None where it is undefined."""
@@ -123,11 +143,11 @@ def classes_of(names: list[str], challenger: Measured, champion: Measured | None
         OneClass(
             name=name,
             units=units[i],
-            recall=challenger.recall(i),
-            f1=float(challenger.figures["per_class"][i]["f1"]),
+            recall=challenger.of_class(i, "recall"),
+            f1=challenger.of_class(i, "f1"),
             interval=defined_interval(ours[:, i]),
-            champion_recall=None if champion is None else champion.recall(i),
-            champion_f1=None if champion is None else float(champion.figures["per_class"][i]["f1"]),
+            champion_recall=None if champion is None else champion.of_class(i, "recall"),
+            champion_f1=None if champion is None else champion.of_class(i, "f1"),
             difference_interval=None if changes is None else defined_interval(changes[:, i]),
         )
         for i, name in enumerate(names)

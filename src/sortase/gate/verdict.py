@@ -10,6 +10,7 @@ from ..pipeline.run_folder import digest
 from .judge import Row, worse_classes
 from .result import Measured, OneClass, Result
 
+FORMAT = 1
 HEAD = ("rule", "limit", "challenger", "champion", "difference", "95 % interval", "result")
 OUTCOMES = {True: "passed", False: "FAILED", None: "skipped"}
 
@@ -19,6 +20,7 @@ def verdict(result: Result, rules: list[Row], spec: GateSpec, inputs: str | None
     names = [result.challenger.name, result.champion.name if result.champion else None]
     settings = spec.model_dump(mode="json")
     return {
+        "format": FORMAT,
         "passed": all(row.passed is not False for row in rules),
         "challenger": names[0],
         "champion": names[1],
@@ -39,6 +41,7 @@ def verdict(result: Result, rules: list[Row], spec: GateSpec, inputs: str | None
             "rows": result.rows,
             "units": result.challenger.figures["units"],
             "held_out": result.unit,
+            "groups": result.groups,
             "fingerprint": result.content,
             "seen": result.seen,
         },
@@ -148,9 +151,8 @@ def _facts(found: dict[str, Any]) -> list[str]:
         if count:
             lines.append(f"{count:,} {data['held_out']}s that {name} was trained on were left out for all")
     if resampled["replicates"]:
-        lines.append(
-            f"intervals: {resampled['replicates']} paired resamples of {resampled['unit']}s; judged by {_by(found)}"
-        )
+        units = f"{data['groups']} groups" if resampled["unit"] == "group" else f"{resampled['unit']}s"
+        lines.append(f"intervals: {resampled['replicates']} paired resamples of {units}; judged by {_by(found)}")
     if found["champion"] and resampled["replicates"]:
         lines.append(_worse(found))
     return lines + found["remarks"] + [f"took {found['seconds']:.1f} s"]
