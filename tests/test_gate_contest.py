@@ -395,6 +395,18 @@ def test_groups_of_rows_are_resampled(apart: bool, models: Make, tmp_path: Path)
     assert found.difference("accuracy")[1] != rows.difference("accuracy")[1]
     assert found.rival.interval == pytest.approx(clean.rival.interval)  # type: ignore[union-attr]
     assert found.rival.interval != rows.rival.interval  # type: ignore[union-attr]
+    job = EvaluateJob(
+        trained=load_trained(one.model),
+        test=test.view(left),
+        train=train,
+        split_unit="row",
+        settings=EvaluateSpec(batch_size=8, bootstrap=50),
+        precision="fp32",
+        seed=0,
+        groups=bootstrap.Groups.by_row(left, numbers[left]),
+    )
+    expected = evaluate(job, str(tmp_path / "own"), lambda words: None)["baseline"]["difference"]
+    assert found.rival.interval == pytest.approx(expected)  # type: ignore[union-attr]
     told = verdict(found, judge(found, spec), spec)
     assert (told["bootstrap"]["unit"], told["dataset"]["groups"]) == ("group", 7)
     assert "50 paired resamples of 7 groups" in text(told)
@@ -491,7 +503,7 @@ def test_parts_hold_the_rows_of_any_view(models: Make) -> None:
 def test_rows_with_a_label_are_kept(end: list[int]) -> None:
     """As many tokens as rows, but not one a row."""
     ids = [[], [5, 6], *([end] if end else [])]
-    labels = [[], [-100, 1], *([[-100]] if end else [])]
+    labels = [[], [1, -100], *([[-100]] if end else [])]
     made = Sequences.open(Dataset.from_dict({"input_ids": ids, "labels": labels}), "labels")
     assert labelled_rows(made).rows.tolist() == [1]
     rows = Sequences.open(Dataset.from_dict({"input_ids": [[1], [1, 2, 3], []], "label": [-100, 0, 1]}), "label")

@@ -154,7 +154,7 @@ def without_seen(
     gone = np.unique(np.concatenate(list(seen.values())))
     if len(gone) and not drop:
         raise InputError(_overlapping(test, unit, marks, seen))
-    if len(gone) == len(marks):
+    if 0 < len(gone) == len(marks):
         raise InputError(
             f"the models were trained on all {len(marks)} evaluated {unit}s; nothing is left to compare them on"
         )
