@@ -68,7 +68,9 @@ def checkout(cluster: Cluster, bucket: str, tmp_path: Path) -> Checkout:
     settings["compute"] = {"workers": 2, "device": "cpu"}
     given = values({})
     del given["run"]
-    (place / "retrain.yaml").write_text(yaml.safe_dump({**settings, "data": {}}))
+    (place / "retrain.yaml").write_text(
+        yaml.safe_dump({**settings, "data": {"dataset": f"{bucket}/data/first.dataset"}})
+    )
     (place / "values.yaml").write_text(yaml.safe_dump(given))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     actor = {"GITHUB_ACTIONS": "true", "GITHUB_ACTOR": "ann", "GITHUB_REPOSITORY": "o/r", "GITHUB_RUN_ID": "7"}

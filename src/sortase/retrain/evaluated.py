@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from .. import storage
 from ..config.gate import GateSpec
 from ..config.load import check
-from ..config.prepare import DataSpec
+from ..config.prepare import DataSpec, SplitSpec
 from ..config.run import Config
 from ..data.fingerprints import Unit
 from ..data.sequences import Sequences
 from ..data.source import open_source
+from ..data.split import column_classes
 from ..errors import ConfigError, MissingInputError
 from ..gate.fairness import frozen
 from ..model.task import Task, task_of
@@ -25,17 +28,19 @@ from .register import training_hashes, version_name
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Rows of the dataset at ``url``, whose class map is ``classes`` where it tells."""
+    """Rows of the dataset at ``url``, whose class map is ``classes`` where it tells. ``groups``: the number of each
+    row's group, where whole groups were split."""
 
     url: str
     test: Sequences
     classes: dict[str, int] | None
     unit: Unit
     remarks: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
 
 
 def evaluated(version: Version, config: Config, spec: GateSpec) -> Evaluated:
-    """What ``spec`` judges this version on.
+    """What ``spec`` judges this version on. A frozen set that has the column of groups, such as donors, has them too.
 
     Raises:
         MissingInputError: its own test side is gone, or the frozen set is not there.
@@ -43,7 +48,8 @@ def evaluated(version: Version, config: Config, spec: GateSpec) -> Evaluated:
     """
     task = task_of(version.record["task"])
     if spec.dataset is not None:
-        return frozen_set(spec.dataset, task, version.classes, training_hashes(version).unit, config)
+        on = frozen_set(spec.dataset, task, version.classes, training_hashes(version).unit, config)
+        return replace(on, groups=_groups(on.url, on.test, config.split))
     sides = sides_of(version, task)
     prepared = _prepared(RunFolder(version.record["run"]))
     if sides is None or prepared is None:
@@ -51,7 +57,15 @@ def evaluated(version: Version, config: Config, spec: GateSpec) -> Evaluated:
             f"the data of {version.record['run']} are gone or were made again since, and with them the test side of "
             f"{version.name}; name a frozen evaluation set in gate.dataset"
         )
-    return Evaluated(prepared, sides.test, version.classes, sides.unit)
+    split = check(RunFolder(version.record["run"]).read("run.json")["config"]).split
+    return Evaluated(prepared, sides.test, version.classes, sides.unit, groups=_groups(prepared, sides.test, split))
+
+
+def _groups(url: str, test: Sequences, split: SplitSpec) -> np.ndarray | None:
+    if split.strategy != "group" or split.column is None:
+        return None
+    source = open_source(url)
+    return column_classes(source, split.column)[1][test.rows] if split.column in source.features else None
 
 
 def sides_of(version: Version, task: Task) -> Sides | None:

@@ -6,7 +6,7 @@ from .. import storage
 from ..config.gate import GateSpec
 from ..config.run import Config
 from ..errors import ConfigError, MissingInputError
-from ..gate.fairness import refuse_other_classes, without_seen
+from ..gate.fairness import refuse_other_ids, without_seen
 from ..model.task import task_of
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.sides import read_sides
@@ -49,5 +49,5 @@ def foresee_rows(config: Config, rules: GateSpec, champion: Version, folder: Run
         on = frozen_set(rules.dataset, task, champion.classes, judged.training.unit, config)
         test, unit = on.test, on.unit
         if on.classes is not None:
-            refuse_other_classes(f"the champion {champion.name}", champion.classes, "the evaluation set", on.classes)
-    without_seen(test, unit, {f"the champion {champion.name}": judged}, rules.overlap == "drop")
+            refuse_other_ids(f"the champion {champion.name}", champion.classes, on.classes)
+    without_seen(test, unit, {f"the champion {champion.name}": judged}, rules.overlap == "drop", rules.min_units)

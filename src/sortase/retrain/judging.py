@@ -87,6 +87,7 @@ def _judged(
         contender(champion) if champion else None,
         on.test,
         unit=on.unit,
+        groups=on.groups,
         spec=spec,
         classes=on.classes,
         train=sides.train if sides else None,
