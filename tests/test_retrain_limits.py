@@ -1,0 +1,266 @@
+"""Retrainings that are stopped, or must not change anything: found before training where that is possible."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import ClassLabel, Dataset
+
+from retrain_data import sequence_settings, sequences, write
+from sortase import storage
+from sortase.cli import main
+from sortase.config.load import check
+from sortase.errors import FencedError
+from sortase.pipeline.run_folder import RunFolder
+from sortase.registry.models import Model
+from sortase.registry.moves import history, table
+from sortase.retrain import summary
+from sortase.retrain.outcome import Outcome
+from sortase.retrain.register import training_hashes
+from test_retrain import Place
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(str(tmp_path), tmp_path)
+
+
+def put(place: Place, data: Dataset, name: str = "data") -> str:
+    """Saved beside the data, or in their place."""
+    url = storage.join(place.root, name)
+    shutil.rmtree(url, ignore_errors=True)
+    data.save_to_disk(url)
+    return url
+
+
+def relabelled(data: Dataset, names: dict[int, str]) -> Dataset:
+    labels = list(data["cell_type"])
+    for row, name in names.items():
+        labels[row] = name
+    return data.remove_columns("cell_type").add_column("cell_type", labels)
+
+
+def not_trained(outcome: dict[str, Any]) -> bool:
+    return outcome["run"] is None or not storage.exists(storage.join(outcome["run"], "model"))
+
+
+class TestForesight:
+    def test_without_a_test_side(self, place: Place) -> None:
+        place.data(n=60)
+        code, out = place.retrain("--set", "split={strategy: random, test_size: 0}")
+        assert (code, not_trained(out)) == (2, True)
+        assert "split.test_size is 0" in out["words"]
+
+    def test_a_frozen_set_that_is_not_there(self, place: Place) -> None:
+        place.data(n=60)
+        code, out = place.retrain("--set", f"gate.dataset={place.root}/nowhere")
+        assert (code, not_trained(out)) == (2, True)
+        assert f"there is no dataset at {place.root}/nowhere" in out["words"]
+
+    def test_a_test_side_that_the_champion_was_trained_on(self, place: Place) -> None:
+        place.data(n=60)
+        assert place.retrain()[0] == 0
+        code, out = place.retrain("--set", "split={strategy: random, test_size: 0.5}")
+        assert (code, not_trained(out)) == (2, True)
+        assert "trained on" in out["words"]
+
+    def test_too_few_rows_that_it_has_not_seen(self, place: Place) -> None:
+        place.data(n=60)
+        assert place.retrain()[0] == 0
+        options = ("--set", "split={strategy: random, test_size: 0.3}", "--set", "gate.overlap=drop")
+        code, out = place.retrain(*options, "--set", "gate.min_units=40")
+        assert (code, not_trained(out)) == (2, True)
+        assert "gate.min_units asks for 40" in out["words"]
+
+    def test_a_frozen_set_of_other_classes(self, place: Place) -> None:
+        place.data(n=60)
+        assert place.retrain()[0] == 0
+        other = put(place, relabelled(sequences(n=60, seed=8), {0: "z"}), "frozen")
+        place.data(n=80)
+        code, out = place.retrain("--set", f"gate.dataset={other}")
+        assert (code, not_trained(out)) == (2, True)
+        assert "'z'" in out["words"]
+
+    def test_a_mirror_whose_library_is_not_there(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        place.data(n=60)
+        first = place.retrain()[1]["version"]
+        monkeypatch.setattr("sortase.retrain.mirror.find_spec", lambda name: None)
+        mirrored = ["--set", "registry.mlflow=sqlite:///x.db"]
+        assert main(["rollback", "small", "-c", place.config, *mirrored, "--to", first]) == 2
+        assert len(history(place.model.url)) == 2, "a challenger and a champion, and nothing since"
+        place.data(n=80)
+        code, out = place.retrain(*mirrored)
+        assert (code, not_trained(out)) == (2, True)
+
+
+class TestNewLabels:
+    def test_those_that_are_left_out_are_told(self, place: Place) -> None:
+        place.data(n=60)
+        place.retrain()
+        put(place, relabelled(sequences(n=60, seed=4), {70: "z", 71: "z"}))
+        code, out = place.retrain("--set", "retrain.new_labels=drop")
+        assert code in (0, 6), out["words"]
+        assert out["drift"]["left_out"] == {"z": 2}
+        told = storage.read_bytes(storage.join(out["run"], "retrain.md")).decode()
+        assert "left out" in told and "z" in told
+
+    def test_drift_that_is_refused_is_shown(self, place: Place) -> None:
+        place.data(n=60)
+        place.retrain()
+        put(place, relabelled(sequences(n=60, seed=4), dict.fromkeys(range(70, 90), "z")))
+        code, out = place.retrain("--set", "retrain.new_labels=drop", "--set", "retrain.drift.action=refuse")
+        assert (code, not_trained(out)) == (2, True)
+        assert out["drift"]["left_out"] == {"z": 20}
+
+    def test_in_a_frozen_set_they_are_left_out_as_well(self, place: Place) -> None:
+        place.data(n=60)
+        frozen = put(place, relabelled(sequences(n=60, seed=8).select(range(60, 120)), {0: "z"}), "frozen")
+        code, out = place.retrain()
+        assert code == 0
+        place.data(n=80)
+        code, out = place.retrain("--set", "retrain.new_labels=drop", "--set", f"gate.dataset={frozen}")
+        assert code in (0, 6), out["words"]
+        assert "1 rows with the unknown label 'z' were left out" in out["verdict"]["remarks"]
+
+
+class TestFrozenSets:
+    def test_classes_in_another_order_are_read_by_name(self, place: Place) -> None:
+        place.data(n=120)
+        test = sequences(n=60, seed=8).select(range(60, 120)).rename_column("cell_type", "label")
+        plain = put(place, test.rename_column("label", "cell_type"), "plain")
+        turned = put(place, test.cast_column("label", ClassLabel(names=["c", "a", "b"])), "turned")
+        accuracies = []
+        assert place.retrain()[0] == 0
+        for url in (plain, turned):
+            out = place.folder / "verdict.json"
+            options = ["--version", "champion", "--set", f"gate.dataset={url}", "--output-json", str(out)]
+            assert main(["gate", "-c", place.config, *options]) == 0
+            accuracies.append(storage.read_json(str(out))["models"]["challenger"]["metrics"]["accuracy"])
+        assert accuracies[0] == accuracies[1] > 0.6
+
+
+class TestVersions:
+    def test_a_model_remembers_what_those_before_it_were_trained_on(self, tmp_path: Path) -> None:
+        """Their weights are in it."""
+        place = Place(str(tmp_path), tmp_path, retrain={"from_champion": True})
+        seen = set()
+        for seed in (0, 1, 2):
+            place.data(n=60, seed=seed)
+            code, out = place.retrain("--set", "gate.accuracy=0.1", "--set", "gate.macro_f1=0.01")
+            assert code == 0, out["words"]
+            hashes = set(training_hashes(place.model.version(out["version"])).hashes.tolist())
+            assert seen < hashes
+            seen = hashes
+
+    def test_a_run_that_was_made_again_is_no_longer_a_versions(
+        self, place: Place, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        place.data(n=60)
+        assert main(["run", "-c", place.config]) == 0
+        assert main(["gate", "-c", place.config]) == 0
+        version = place.aliases["challenger"]
+        put(
+            place, relabelled(sequences(n=60), {i: "0" for i, n in enumerate(sequences(n=60)["cell_type"]) if n == "c"})
+        )
+        assert main(["run", "-c", place.config, "--replace"]) == 0
+        capsys.readouterr()
+        assert main(["gate", "-c", place.config, "--version", version, "--set", "gate.accuracy=0.5"]) == 2
+        assert "were made again since" in capsys.readouterr().err
+
+    def test_what_a_killed_writer_left_is_no_part_of_it(self, place: Place) -> None:
+        place.data(n=60)
+        assert main(["run", "-c", place.config]) == 0
+        left = Path(place.root) / "runs" / "small" / "model" / ".0123456789ab.partial"
+        left.write_bytes(b"half")
+        assert main(["gate", "-c", place.config]) == 0
+        version = place.model.version("challenger")
+        version.verify()
+        assert not [name for name in version.record["files"] if "partial" in name]
+
+    def test_the_commit_is_that_of_the_training(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        place.data(n=60)
+        monkeypatch.setenv("CI_COMMIT_SHA", "aaa")
+        assert main(["run", "-c", place.config]) == 0
+        monkeypatch.setenv("CI_COMMIT_SHA", "bbb")
+        assert main(["run", "-c", place.config]) == 0
+        assert main(["gate", "-c", place.config]) == 0
+        assert place.model.version("challenger").record["lineage"]["code"]["commit"] == "aaa"
+
+
+class TestPromotion:
+    def test_the_rules_in_force_decide(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+        """Not lax ones that were passed before."""
+        place.data(n=60)
+        assert main(["run", "-c", place.config]) == 0
+        assert main(["gate", "-c", place.config, "--set", "gate.accuracy=0.01", "--set", "gate.macro_f1=0.01"]) == 0
+        assert main(["promote", "small", "-c", place.config]) == 6
+        assert "by the rules of the configuration" in capsys.readouterr().err
+        assert main(["gate", "-c", place.config, "--set", "gate.accuracy=0.999", "--version", "challenger"]) in (0, 6)
+        assert place.model.champion is None
+
+    def test_what_was_rolled_back_is_not_made_again(self, place: Place) -> None:
+        """Also where the version came from a run by hand, which lies in another folder than a generation's."""
+        place.data(n=60)
+        first = place.retrain()[1]["version"]
+        place.data(n=120, seed=1)
+        assert main(["run", "-c", place.config]) == 0
+        assert main(["gate", "-c", place.config]) == 0
+        assert main(["promote", "small", "-c", place.config]) == 0
+        assert main(["rollback", "small", "-c", place.config, "--why", "complaints"]) == 0
+        code, out = place.retrain()
+        assert (code, out["state"]) == (0, "waiting"), out["words"]
+        assert "rolled back" in out["words"]
+        assert place.aliases["champion"] == first
+
+
+class TestSummary:
+    def test_names_of_classes_stay_text(self) -> None:
+        words = "class 'a|![x](http://evil/p.png)' is new\n\n# Heading\n\n@org/team fixes #1"
+        text = summary.markdown(Outcome(model="m", words=words, run="s3://b/`x`|y"))
+        assert "![x]" not in text.replace("\\", "\\ ")
+        assert "\n# Heading" not in text
+        assert "@org" not in text
+        assert "#1" not in text
+        assert text.count("\n| Run |") == 1
+
+    def test_a_gap_to_what_is_there(self, tmp_path: Path) -> None:
+        for before in ("", "end", "end\n", "end\n\n"):
+            (tmp_path / "summary").write_text(before)
+            summary.append(str(tmp_path / "summary"), "## x\n")
+            assert (tmp_path / "summary").read_text() == ("end\n\n" if before else "") + "## x\n"
+
+    def test_it_is_the_word_of_the_attempt_that_has_the_run(self, tmp_path: Path) -> None:
+        folder = RunFolder(str(tmp_path))
+        with summary.kept(Outcome(model="m", state="promoted", words="done"), folder):
+            pass
+        with pytest.raises(FencedError), summary.kept(Outcome(model="m"), folder):
+            raise FencedError("another has taken over")
+        with pytest.raises(RuntimeError), summary.kept(Outcome(model="m", state="nothing"), RunFolder(f"{tmp_path}/x")):
+            raise RuntimeError("broken")
+        told = summary.read(folder)
+        assert told is not None and told.state == "promoted"
+
+    def test_an_error_of_any_kind_is_told(self, tmp_path: Path) -> None:
+        outcome = Outcome(model="m")
+        with pytest.raises(KeyError), summary.kept(outcome, RunFolder(str(tmp_path))):
+            raise KeyError("what")
+        assert storage.read_json(str(tmp_path / "retrain.json"))["words"] == "KeyError: 'what'"
+
+    def test_a_later_sortase_may_tell_more(self) -> None:
+        assert Outcome.of({"model": "m", "state": "promoted", "moon": "full"}).state == "promoted"
+
+
+def test_a_configuration_may_name_no_registry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = sequence_settings(tmp_path, registry={})
+    config = write(tmp_path / "retrain.yaml", settings)
+    assert check(settings).registry.url is None
+    assert main(["retrain", "-c", config]) == 2
+    assert "--registry" in capsys.readouterr().err
+    sequences(n=60).save_to_disk(str(tmp_path / "data"))
+    assert main(["retrain", "-c", config, "--registry", f"{tmp_path}/registry"]) == 0
+    assert table(Model(f"{tmp_path}/registry/small", "small").url).aliases["champion"]
