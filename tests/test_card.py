@@ -18,7 +18,7 @@ from sortase import storage
 from sortase.cli import main
 from sortase.config.card import CardSpec
 from sortase.errors import MissingInputError
-from sortase.pipeline.card import write_card
+from sortase.pipeline.card import traced, write_card
 from sortase.pipeline.run_folder import RunFolder, digest
 from sortase.report.card import card
 from sortase.report.card_limits import beats_baseline, limits
@@ -118,6 +118,46 @@ class TestMetadata:
             assert getattr(data, name) is None
         assert "No licence was given" in section(text, "Licence")
 
+    def test_an_interval_without_width_is_no_interval(self) -> None:
+        found = evaluation()
+        found["intervals"] |= {"accuracy": [1.0, 1.0]}
+        text = made(evaluation=found)
+        results = {result.metric_name: result for result in ModelCard(text).data.eval_results or []}
+        assert results["Accuracy"].metric_args is None
+        assert "interval_95" in results["Macro F1"].metric_args
+        by_name = {row[0]: row[2] for row in cells(section(text, "Results"))}
+        assert by_name["accuracy"] == "–"
+        assert "does not make it certain" in section(text, "Results")
+        assert "does not make it certain" not in section(made(), "Results")
+
+    @pytest.mark.parametrize(
+        ("codes", "alone", "longer"),
+        [
+            pytest.param(["en", "deu"], ["en", "deu"], None, id="plain"),
+            pytest.param("zh-Hant", ["zh"], ["zh-Hant"], id="script"),
+            pytest.param(["pt-BR", "pt", "pt-PT"], ["pt"], ["pt-BR", "pt-PT"], id="regions of one"),
+            pytest.param(["code", "multilingual"], ["code", "multilingual"], None, id="of the hub"),
+        ],
+    )
+    def test_languages_as_the_hub_takes_them(self, codes: Any, alone: list[str], longer: Any) -> None:
+        data = ModelCard(made({"language": codes})).data.to_dict()
+        assert data["language"] == alone
+        assert data.get("language_bcp47") == longer
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "listed"),
+        [
+            pytest.param(None, "data-of-blood", None, id="not given"),
+            pytest.param("Org/Cells", "Org/Cells", ["Org/Cells"], id="hub"),
+            pytest.param("our own/atlas of cells", "our-own-atlas-of-cells", None, id="words"),
+            pytest.param("細胞/β", "data", None, id="other letters"),
+        ],
+    )
+    def test_the_identifier_of_the_data(self, name: str | None, kind: str, listed: Any) -> None:
+        data = ModelCard(made({"data_name": name})).data
+        assert data.eval_results and data.eval_results[0].dataset_type == kind
+        assert data.datasets == listed
+
     @pytest.mark.parametrize("name", NASTY)
     def test_any_text_survives(self, name: str) -> None:
         data = ModelCard(made({"tags": [name], "data_name": name}, run=run(name=name))).data
@@ -166,6 +206,28 @@ class TestText:
         assert [row[0] for row in rows] == ["NK", "T", "B"]
         assert [row[4] for row in rows] == ["10", "9", "6"]
 
+    def test_a_class_without_test_rows_has_no_figures(self) -> None:
+        found = evaluation(matrix=COUNTS * np.array([[1], [0], [1]]))
+        found["per_class"][1] |= {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+        rows = cells(section(made(evaluation=found), "Classes, the worst first"))
+        assert rows[-1] == ["NK", "–", "–", "–", "0"]
+        assert all("–" not in row[1:3] for row in rows[:-1])
+
+    def test_classes_that_sides_lack_do_not_fill_the_card(self) -> None:
+        missing = [{"class": f"class {i}", "side": "test", "why": "1 row"} for i in range(500)]
+        text = made(prepare=prepared(split=split(missing=missing)))
+        assert "So it is 492 times more" in section(text, "Split")
+        assert "class 7" in section(text, "Split") and "class 8" not in text
+        assert "and 492 more" in section(text, "Limits")
+
+    def test_how_it_was_trained(self) -> None:
+        told = section(made(), "Training").strip()
+        assert told.startswith("20 optimizer steps (2 epochs); the weights are those of step 10, the best on the")
+        assert told.endswith("by Matthews correlation (MCC).")
+        once = {"steps": 1, "epochs": 1.0, "rows": 9, "best_step": None}
+        assert section(made(run=run(training=once)), "Training").strip() == "1 optimizer step (1 epoch) on 9 rows."
+        assert "## Training" not in made(run=run(training=None))
+
     def test_many_classes_are_cut_and_that_is_said(self) -> None:
         names = [f"class {i}" for i in range(500)]
         text = made(prepare=prepared(names), evaluation=evaluation(names, matrix(500)))
@@ -205,6 +267,18 @@ class TestText:
         assert found["commit of the code"] == found["container image"] == found["trained"] == "not recorded"
         assert found["who"] == "`ci`"
         assert "why" not in found
+        assert not any("champion" in name for name in found)
+
+    def test_the_champion_that_it_was_to_succeed(self) -> None:
+        marks = {"train": {"inputs": "7ea", "finished": "2026-01-02T03:04:05+00:00", "code": {"commit": "ab12"}}}
+        checkpoint = {"model": {"checkpoint": "s3://bucket/models/blood"}}
+        told = {"data": "d0", "settings": "5e", "champion": "2025-f00", "parent": "2025-f00"}
+        known = run(stages=marks, retrain=told, config=checkpoint)
+        found = dict(cells(section(made(run=known, lineage=traced(known, "runs/blood", marks["train"])), "Lineage")))
+        assert found["champion when it was trained"] == "`2025-f00`"
+        assert found["parents"] == "`s3://bucket/models/blood 2025-f00`"
+        assert (found["fingerprint of the data"], found["digest of the settings"]) == ("`d0`", "`5e`")
+        assert found["commit of the code"] == "`ab12`"
 
     def test_a_run_that_tells_nothing_has_a_card(self) -> None:
         text = made(run={}, prepare=None, evaluation=None, lineage=None)
@@ -224,10 +298,10 @@ def near(**changes: Any) -> dict[str, Any]:
 
 
 def beside(difference: list[float] | None, ours: float = 0.83) -> dict[str, Any]:
-    """An evaluation whose baseline reaches 0.83."""
+    """An evaluation whose baseline reaches 0.83; its intervals are of nothing that was held out together."""
     baseline = {**evaluation()["baseline"], "difference": difference}
     metrics = {**measured()["metrics"], "macro_f1": ours}
-    return evaluation(matrix=COUNTS * 10, metrics=metrics, baseline=baseline)
+    return evaluation(matrix=COUNTS * 10, metrics=metrics, baseline=baseline, bootstrap={"replicates": 0})
 
 
 SOUND = {"strategy": "group", "column": "donor", "groups": {"count": 9, "crossing": 0}, "near_duplicates": near()}
@@ -249,14 +323,22 @@ class TestLimits:
             pytest.param({"evaluation": beside([-0.1, 0.1])}, "not shown to be better", id="perhaps beaten"),
             pytest.param({"evaluation": beside(None, 0.5)}, "at least as well: macro F1 0.830", id="even"),
             pytest.param({"evaluation": {**beside([0, 1]), "baseline": None}}, "not compared", id="no baseline"),
-            pytest.param({"evaluation": evaluation()}, "'B' (6), 'T' (9), 'NK' (10)", id="few test examples"),
+            pytest.param(
+                {"evaluation": evaluation(bootstrap={})}, "'B' (6), 'T' (9), 'NK' (10)", id="few test examples"
+            ),
             pytest.param(
                 {"prepared": sound(sides={"test": {"rows": 9}, "train": {"rows": 9, "per_class": {"B": 9}}})},
                 "Learnt from fewer than 20 rows each: 'B'",
                 id="few to learn from",
             ),
             pytest.param({"prepared": sound(strategy="random")}, "divided at random", id="random"),
+            pytest.param({"prepared": sound(strategy="column")}, "two sides was not looked at", id="column"),
             pytest.param({"prepared": sound(strategy="token")}, "another origin", id="tokens"),
+            pytest.param(
+                {"evaluation": {**beside([0.01, 0.2]), "bootstrap": {"replicates": 1000, "unit": "row"}}},
+                "resampled rows, but whole groups of column `donor` were held out",
+                id="rows resampled of whole groups",
+            ),
             pytest.param({"prepared": sound(groups={"count": 9, "crossing": 4})}, "4 of 9 groups", id="groups"),
             pytest.param({"prepared": sound(near_duplicates=None)}, "was not looked at", id="no audit"),
             pytest.param({"prepared": sound(near_duplicates=near(crossing=5, copies=2))}, "2 of them", id="copies"),
@@ -265,6 +347,11 @@ class TestLimits:
                 {"prepared": sound(missing=[{"class": "a|b", "side": "test", "why": "1 row"}])},
                 r"Class 'a\|b' is not on the test side",
                 id="class absent from a side",
+            ),
+            pytest.param(
+                {"prepared": sound(missing=[{"class": f"c|{i}", "side": "test", "why": "1 row"} for i in range(90)])},
+                r"90 classes are not on the test side, having too little: 'c\|0' (1 row), ",
+                id="many classes absent from a side",
             ),
             pytest.param(
                 {"run": run(stages={"tokenize": {"result": {"cells": 10, "truncated": 3}}})},
@@ -297,6 +384,17 @@ class TestLimits:
         found = limits(**{**known, **parts})
         assert [line for line in found if words in line], found
         assert len(found) == 2
+
+    def test_a_class_without_test_examples_is_not_bad_but_unknown(self) -> None:
+        found = beside([0.01, 0.2])
+        found["per_class"][0] |= {"recall": 0.0, "f1": 0.0, "support": 0}
+        lines = limits(run(), sound(), found)
+        assert "How well it finds one class without test examples is not known: 'B'." in lines
+        assert len(lines) == 2
+        missing = [{"class": "B", "side": "test", "why": "1 row"}]
+        lines = limits(run(), sound(missing=missing), found)
+        assert "Class 'B' is not on the test side: it has only 1 row." in lines
+        assert len(lines) == 2
 
     @pytest.mark.parametrize(
         ("changes", "words"),

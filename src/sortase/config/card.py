@@ -47,7 +47,7 @@ class CardSpec(Section):
     )
     license_name: str | None = Field(None, description="With license: other, the licence's own name.")
     license_link: str | None = Field(None, description="With license: other, where its text is: a URL or file.")
-    language: Texts = Field(default_factory=list, description="Languages of texts, by code: en, de, zh-Hant.")
+    language: Texts = Field(default_factory=list, description="Languages of texts, by code (BCP 47): en, de, zh-Hant.")
     tags: Texts = Field(default_factory=list, description="Words by which the model is found.")
     authors: Texts = Field(default_factory=list, description="Who made the model, or whom to ask about it.")
     description: str | None = Field(None, description="What the model is, in Markdown.")

@@ -46,7 +46,7 @@ def write_card(
 
 def traced(run: dict[str, Any], url: str, fitted: dict[str, Any]) -> dict[str, Any]:
     """What a run knows of where its model comes from."""
-    config, marks = run.get("config") or {}, run.get("stages") or {}
+    config, marks, told = run.get("config") or {}, run.get("stages") or {}, run.get("retrain") or {}
     first = marks.get("tokenize") or marks.get("prepare") or {}
     checkpoint = (config.get("model") or {}).get("checkpoint")
     source = (config.get("data") or {}).get("dataset") or (config.get("tokenize") or {}).get("input")
@@ -54,10 +54,12 @@ def traced(run: dict[str, Any], url: str, fitted: dict[str, Any]) -> dict[str, A
         "run": url,
         "created": run.get("created"),
         "finished": fitted.get("finished"),
-        "data": {"fingerprint": first.get("inputs"), "source": source},
-        "code": run.get("code"),
-        "image": run.get("image"),
-        "parents": [{"model": checkpoint, "version": None}] if checkpoint else [],
+        "data": {"fingerprint": told.get("data") or first.get("inputs"), "source": source},
+        "config": told.get("settings"),
+        "code": fitted.get("code") or run.get("code"),
+        "image": fitted.get("image") or run.get("image"),
+        "parents": [{"model": checkpoint, "version": told.get("parent")}] if checkpoint else [],
+        "champion": told.get("champion"),
     }
 
 

@@ -48,6 +48,7 @@ def card(
         "Limits": bullets([*map(escaped, spec.get("limits") or []), *limits(run, prepared, evaluation)]),
         "Data": sections.data(prepared, run, spec, source),
         "Split": sections.split(prepared),
+        "Training": sections.training(run),
         "Licence": licence(spec),
         "Authors": bullets([escaped(author) for author in spec.get("authors") or []]),
         "Lineage": _lineage(traced, run, _fitted(run)),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .card_markdown import classes, code, escaped, quoted
-from .card_sections import has_test_side
+from .card_sections import SIDES, has_test_side
 from .data_sections import near_words
 from .parts import percent, several
 from .result_sections import BASELINES
@@ -23,7 +23,7 @@ def limits(run: Facts, prepared: Facts, evaluation: Facts | None) -> list[str]:
     return [
         *(_quality(evaluation) if evaluation else ["It was not measured on rows that it has not seen."]),
         *_measured_on(prepared, evaluation),
-        *_division(prepared),
+        *_division(prepared, evaluation),
         *_left_out(run, prepared),
         "It always answers with one of its classes, also for input that belongs to none of them.",
     ]
@@ -85,7 +85,11 @@ def _measured_on(prepared: Facts, evaluation: Facts | None) -> Iterator[str]:
         )
         if unit == "token":  # the same token is counted at each of its places there
             counts, of = {**counts, **(sides.get("test") or {}).get("per_class", {})}, "test token"
-        few = sorted((name for name, n in counts.items() if n < FEW), key=lambda name: counts[name])
+        told = {absent["class"] for absent in split.get("missing") or [] if absent["side"] == "test"}
+        none = [name for name, n in counts.items() if not n and name not in told]
+        if none:
+            yield f"How well it finds {classes(len(none))} without {of}s is not known: {quoted(none)}."
+        few = sorted((name for name, n in counts.items() if 0 < n < FEW), key=lambda name: counts[name])
         if few:
             rows = [f"'{escaped(name)}' ({counts[name]:,})" for name in few[:8]]
             yield (
@@ -99,7 +103,7 @@ def _measured_on(prepared: Facts, evaluation: Facts | None) -> Iterator[str]:
             yield f"Learnt from fewer than {FEW} {unit}s each: {quoted(few)}."
 
 
-def _division(prepared: Facts) -> Iterator[str]:
+def _division(prepared: Facts, evaluation: Facts | None) -> Iterator[str]:
     split = prepared.get("split")
     if not split:
         return
@@ -109,10 +113,21 @@ def _division(prepared: Facts) -> Iterator[str]:
             "Rows were divided at random: rows that belong together (one donor, one document, one batch) may be on two "
             "sides, so that it may do worse on new ones than the figures say."
         )
+    if measured and strategy == "column":
+        yield (
+            "The data says which row is on which side: whether rows that belong together (one donor, one document, one "
+            "batch) are on two sides was not looked at."
+        )
     if measured and strategy == "token":
         yield (
             "The test tokens are new to the model, but the rows around them are not: the figures say nothing about "
             "rows of another origin."
+        )
+    resampled = (evaluation or {}).get("bootstrap") or {}
+    if measured and strategy == "group" and resampled.get("replicates") and resampled.get("unit") != "group":
+        yield (
+            f"The 95 % intervals come from resampled {resampled['unit']}s, but whole groups of column "
+            f"{code(str(split.get('column')))} were held out: for what holds of new groups they are too narrow."
         )
     groups, near = split.get("groups") or {}, split.get("near_duplicates")
     if groups.get("crossing"):
@@ -124,8 +139,17 @@ def _division(prepared: Facts) -> Iterator[str]:
         yield "Whether test rows nearly repeat training rows was not looked at."
     elif near and (near.get("crossing") or near.get("unverified")):
         yield from map(escaped, near_words(near)[0 if near.get("crossing") else 1 :])
-    for absent in split.get("missing") or []:
-        yield escaped(f"Class '{absent['class']}' is not on the {absent['side']} side: it has only {absent['why']}.")
+    for side in SIDES:
+        yield from _absent([each for each in split.get("missing") or [] if each["side"] == side], side)
+
+
+def _absent(found: list[Facts], side: str) -> Iterator[str]:
+    if len(found) > 2:
+        named = [f"'{escaped(each['class'])}' ({escaped(each['why'])})" for each in found[:8]]
+        yield f"{classes(len(found))} are not on the {side} side, having too little: {', '.join(named)}{_more(found)}."
+        return
+    for each in found:
+        yield escaped(f"Class '{each['class']}' is not on the {side} side: it has only {each['why']}.")
 
 
 def _left_out(run: Facts, prepared: Facts) -> Iterator[str]:

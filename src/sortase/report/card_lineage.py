@@ -46,7 +46,7 @@ def lineage(found: Facts, run: Facts, fitted: Facts) -> str:
         *([name, _code(value)] for name, value in (found.get("context") or {}).items() if value),
         *([["packages", ", ".join(f"{name} {value}" for name, value in versions.items())]] if versions else []),
     ]
-    return table(["", ""], rows)
+    return table(["what", "which"], rows)
 
 
 def _parents(found: Facts) -> str:

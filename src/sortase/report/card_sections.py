@@ -12,6 +12,8 @@ from .parts import bounds, percent, several
 from .result_sections import BASELINES, METRICS
 
 MOST_CLASSES = 50
+MOST_MISSING = 8
+FIGURES = ("precision", "recall", "f1")
 SIDES = ("train", "validation", "test")
 
 Facts = Mapping[str, Any]
@@ -90,7 +92,33 @@ def split(prepared: Facts) -> str:
     unit, sides = found.get("unit", "row"), found.get("sides") or {}
     counts = ", ".join(f"{side} {values.get('rows', 0):,}" for side, values in sides.items())
     how = escaped(words.format(**{"column": None, **found}))
-    return f"{how} {unit.capitalize()}s: {counts}.\n\n{bullets([escaped(line) for line in checks(found)])}"
+    missing = found.get("missing") or []
+    lines = checks({**found, "missing": missing[:MOST_MISSING]})
+    if len(missing) > MOST_MISSING:
+        lines.append(f"So it is {len(missing) - MOST_MISSING:,} times more; the run's report has them all.")
+    return f"{how} {unit.capitalize()}s: {counts}.\n\n{bullets([escaped(line) for line in lines])}"
+
+
+def training(run: Facts) -> str:
+    """How long it learnt, and which of its checkpoints it is."""
+    found, config = run.get("training") or {}, run.get("config") or {}
+    if not found.get("steps"):
+        return ""
+    words = several(found["steps"], "optimizer step")
+    epochs = f"{found.get('epochs') or 0:.4g}"
+    words += f" ({epochs} epoch{'s' if epochs != '1' else ''})" if epochs != "0" else ""
+    words += f" on {several(found['rows'], 'row')}" if found.get("rows") else ""
+    if found.get("best_step"):
+        metric = str((config.get("train") or {}).get("metric"))
+        best = f", the best on the validation side by {METRICS[metric][0]}" if metric in METRICS else ""
+        words += f"; the weights are those of step {found['best_step']:,}{best}"
+    seed = (config.get("run") or {}).get("seed")
+    return f"{words}." + (f" Seed {seed}." if seed is not None else "")
+
+
+def uncertain(interval: Sequence[float] | None) -> Sequence[float] | None:
+    """The interval, unless it has no width: where all resamples agree it would say that nothing is uncertain."""
+    return interval if interval and interval[0] < interval[1] else None
 
 
 def has_test_side(prepared: Facts) -> bool:
@@ -108,6 +136,8 @@ def results(evaluation: Facts | None, prepared: Facts) -> str:
     words = f"Measured once, on the test side: {what}."
     if bootstrap.get("replicates"):
         words += f" The 95 % intervals come from {bootstrap['replicates']:,} resamples of {bootstrap['unit']}s."
+    if any(interval and not uncertain(interval) for interval in (evaluation.get("intervals") or {}).values()):
+        words += " A figure on which all of them agree has no interval; that does not make it certain."
     compared = evaluation.get("baseline") or {}
     lines = [f"**{escaped(compared['verdict'])}**"] if compared.get("verdict") else []
     lines += [words, _metrics(evaluation, compared)]
@@ -126,7 +156,12 @@ def _metrics(found: Facts, rivals: Facts) -> str:
     beside = {words: rivals.get(name) for name, words in BASELINES.items()}
     known = {words: rival["metrics"] for words, rival in beside.items() if rival and rival.get("metrics")}
     rows = [
-        [words, values[name], bounds(intervals.get(name)), *(metrics.get(name) for metrics in known.values())]
+        [
+            words,
+            values[name],
+            bounds(uncertain(intervals.get(name))),
+            *(metrics.get(name) for metrics in known.values()),
+        ]
         for name, (words, _) in METRICS.items()
         if name in values
     ]
@@ -134,12 +169,15 @@ def _metrics(found: Facts, rivals: Facts) -> str:
 
 
 def each_class(evaluation: Facts) -> str:
-    """The worst first; where there are too many, only those."""
+    """The worst first; where there are too many, only those. Without test examples there is nothing to measure."""
     rows, unit = evaluation.get("per_class") or [], evaluation.get("unit", "row")
     if not rows:
         return ""
     worst = sorted(rows, key=lambda row: (not row.get("support"), row.get("f1") or 0))
-    shown = [[row["class"], *(row.get(name) for name in ("precision", "recall", "f1", "support"))] for row in worst]
+    shown = [
+        [row["class"], *(row.get(name) if row.get("support") else None for name in FIGURES), row.get("support") or 0]
+        for row in worst
+    ]
     text = table(["class", "precision", "recall", "F1", f"test {unit}s"], shown[:MOST_CLASSES])
     if len(rows) > MOST_CLASSES:
         text += f"\n\nThe {MOST_CLASSES} worst of {len(rows):,} classes; all are in the run's `evaluation.json`."
