@@ -107,7 +107,7 @@ def test_generations_by_the_commands_of_the_workflows(
     killed = checkout.start("retrain", "Retrain")
     until(lambda: len(cluster.rayjobs()) > jobs or killed.poll() is not None, "the second job", 180, cluster.describe)
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     code, second, said = checkout.retrain()
     assert (code, second["state"], second["champion"]) == (0, "promoted", first["version"]), said + cluster.describe()
     assert "attached to it" in said
