@@ -42,7 +42,8 @@ def test_versions_and_aliases(model: Model, uri: str, client: Any) -> None:
     known = client.search_model_versions("name = 'cells'")
     assert sorted(each.tags[TAG] for each in known) == NAMES[:2], "each is told once"
     champion = client.get_model_version_by_alias("cells", "champion")
-    assert (champion.tags[TAG], champion.source) == (second.name, second.model)
+    assert (champion.tags[TAG], champion.source) == (second.name, f"registry:///cells@{second.name}")
+    assert champion.tags["sortase.model"] == second.model
     assert champion.tags["metric.macro_f1"] == "0.5"
     assert "metric.loss" not in champion.tags
     mirror(uri, model, first, alias="champion", say=said.append)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
+from .. import storage
 from ..errors import MissingExtraError
 from ..redact import redacted
 from ..registry.models import Model
+from ..registry.names import SCHEME
 from ..registry.versions import Version
 
 TAG = "sortase.version"
@@ -53,11 +55,13 @@ def _known(client: Any, model: Model, version: Version, alias: str | None) -> st
     if found:
         number = str(found[0].version)
     else:
-        tags = {TAG: version.name, "sortase.run": version.record["run"]}
+        tags = {TAG: version.name, "sortase.model": version.model, "sortase.run": version.record["run"]}
         tags |= {
             f"metric.{name}": f"{value:.6g}" for name, value in version.record["metrics"].items() if value is not None
         }
-        made = client.create_model_version(model.name, source=version.model, tags=tags)
+        # a server refuses folders of this machine, and what looks like a relative path
+        source = version.model if storage.is_remote(version.model) else f"{SCHEME}/{model.name}@{version.name}"
+        made = client.create_model_version(model.name, source=source, tags=tags, await_creation_for=0)
         number = str(made.version)
     if alias is not None:
         client.set_registered_model_alias(model.name, alias, number)
