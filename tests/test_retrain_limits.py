@@ -25,6 +25,9 @@ from test_retrain import Place
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
+def say(words: str) -> None: ...
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(str(tmp_path), tmp_path)
@@ -85,6 +88,31 @@ class TestForesight:
         code, out = place.retrain("--set", f"gate.dataset={other}")
         assert (code, not_trained(out)) == (2, True)
         assert "'z'" in out["words"]
+
+    def test_classes_that_the_champion_does_not_have(self, place: Place) -> None:
+        place.data(n=60)
+        assert place.retrain()[0] == 0
+        code, out = place.retrain("--set", "labels.mapping={a: 0, b: 1, c: 2, d: 3}")
+        assert (code, not_trained(out)) == (2, True)
+        assert "'d'" in out["words"]
+
+    def test_a_model_that_would_go_on_from_its_own_alias(self, place: Place) -> None:
+        place.data(n=60)
+        assert place.retrain()[0] == 0
+        code, out = place.retrain("--set", "model={checkpoint: registry://small@champion}")
+        assert (code, not_trained(out)) == (2, True)
+        assert "retrain.from_champion: true" in out["words"]
+
+    def test_a_first_model_too(self, place: Place) -> None:
+        place.data(n=60)
+        code, out = place.retrain("--set", "gate.min_units=61")
+        assert (code, not_trained(out)) == (2, True)
+        assert "gate.min_units asks for 61" in out["words"]
+
+    def test_a_configuration_that_is_wrong_is_told_in_the_summary(self, place: Place) -> None:
+        code, out = place.retrain("--set", "gate.acuracy=0.5")
+        assert code == 2
+        assert "did you mean 'accuracy'" in out["words"]
 
     def test_a_mirror_whose_library_is_not_there(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         place.data(n=60)
@@ -236,18 +264,22 @@ class TestSummary:
 
     def test_it_is_the_word_of_the_attempt_that_has_the_run(self, tmp_path: Path) -> None:
         folder = RunFolder(str(tmp_path))
-        with summary.kept(Outcome(model="m", state="promoted", words="done"), folder):
+        folder.begin()
+        with summary.kept(Outcome(model="m", state="promoted", words="done"), folder, say):
             pass
-        with pytest.raises(FencedError), summary.kept(Outcome(model="m"), folder):
-            raise FencedError("another has taken over")
-        with pytest.raises(RuntimeError), summary.kept(Outcome(model="m", state="nothing"), RunFolder(f"{tmp_path}/x")):
+        RunFolder(str(tmp_path)).begin()
+        with pytest.raises(RuntimeError), summary.kept(Outcome(model="m", state="nothing"), folder, say):
             raise RuntimeError("broken")
-        told = summary.read(folder)
-        assert told is not None and told.state == "promoted"
+        with pytest.raises(FencedError), summary.kept(Outcome(model="m", state="refused"), folder, say):
+            pass
+        assert folder.read("retrain.json")["state"] == "promoted"
+        learnt = Outcome(model="m")
+        summary.learn(learnt, folder, "another", say)
+        assert learnt.state == "failed"
 
     def test_an_error_of_any_kind_is_told(self, tmp_path: Path) -> None:
         outcome = Outcome(model="m")
-        with pytest.raises(KeyError), summary.kept(outcome, RunFolder(str(tmp_path))):
+        with pytest.raises(KeyError), summary.kept(outcome, RunFolder(str(tmp_path)), say):
             raise KeyError("what")
         assert storage.read_json(str(tmp_path / "retrain.json"))["words"] == "KeyError: 'what'"
 

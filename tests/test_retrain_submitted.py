@@ -20,6 +20,7 @@ from sortase.cli import main
 from sortase.deploy.state import State, failed
 from sortase.deploy.submission import Submission
 from sortase.deploy.targets import Target
+from sortase.errors import ConfigError
 from sortase.retrain import steps, submitted, summary
 from test_retrain import Place
 
@@ -110,8 +111,8 @@ def test_generations(place: Place, cluster: Cluster, retrain: Retrain) -> None:
     assert len(cluster.codes) == 2
 
 
-def test_a_rollback_makes_it_another_job(place: Place, cluster: Cluster, retrain: Retrain) -> None:
-    """The old one's end is not told as news."""
+def test_what_was_rolled_back_needs_no_job(place: Place, cluster: Cluster, retrain: Retrain) -> None:
+    """Nor is the old one's end told as news."""
     place.data(n=60)
     first = retrain()[1]
     place.data(n=240, seed=1)
@@ -120,8 +121,25 @@ def test_a_rollback_makes_it_another_job(place: Place, cluster: Cluster, retrain
     assert main(["rollback", "small", "-c", place.config]) == 0
     code, undone = retrain()
     assert (code, undone["state"]) == (0, "waiting"), undone["words"]
-    assert undone["submission"] != second["submission"]
-    assert len(cluster.codes) == 3
+    assert "rolled back" in undone["words"]
+    assert len(cluster.codes) == 2
+
+
+def test_what_was_refused_is_judged_again_once_the_champion_has_moved(
+    place: Place, cluster: Cluster, retrain: Retrain
+) -> None:
+    place.data(n=60)
+    first = retrain()[1]
+    place.data(n=240, seed=1)
+    second = retrain()[1]
+    place.data(n=240, seed=2, shuffled=True)
+    code, bad = retrain()
+    assert (code, bad["champion"]) == (6, second["version"])
+    assert main(["rollback", "small", "-c", place.config]) == 0
+    code, again = retrain()
+    assert (code, again["champion"]) == (6, first["version"])
+    assert again["submission"] != bad["submission"]
+    assert again["version"] == bad["version"], "it is not trained again"
 
 
 def test_a_driver_that_dies_after_the_promotion(
@@ -174,7 +192,23 @@ def test_a_cause_that_lies_outside_is_followed_by_another_attempt(
     test.save_to_disk(f"{place.root}/frozen")
     code, out = retrain(*frozen)
     assert code in (0, 6), f"another set is another job: {out['words']}"
-    assert retrain(*frozen, "--attempt", "2")[0] in (0, 6)
+
+
+def test_another_attempt_is_followed_from_then_on(
+    place: Place, cluster: Cluster, retrain: Retrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.data(n=60)
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "require", lambda uri: (_ for _ in ()).throw(ConfigError("the image lacks it")))
+        code, out = retrain()
+    assert code == 2
+    assert "the image lacks it" in out["words"]
+    assert retrain()[0] == 2
+    assert [code for codes in cluster.codes.values() for code in codes] == [2, 2]
+    code, out = retrain("--attempt", "2")
+    assert (code, out["state"]) == (0, "promoted"), out["words"]
+    assert main(["rollback", "small", "-c", place.config, "--to", out["version"]]) == 0
+    assert retrain()[1]["state"] == "nothing"
 
 
 def test_a_failure_that_may_pass_is_tried_again(
@@ -193,16 +227,15 @@ def test_a_failure_that_may_pass_is_tried_again(
 def test_what_another_job_left_is_not_believed(place: Place, cluster: Cluster, retrain: Retrain) -> None:
     place.data(n=60)
     assert retrain()[0] == 0
-    place.data(n=80, seed=1)
-    code, second = retrain()
-    told = storage.read_json(storage.join(second["run"], "retrain.json"))
-    storage.write_json(storage.join(second["run"], "retrain.json"), {**told, "submission": "another", "moon": "full"})
-    assert main(["rollback", "small", "-c", place.config]) == 0
-    cluster.tries = 0
+    place.data(n=240, seed=2, shuffled=True)
+    bad = retrain()[1]
+    told = storage.read_json(storage.join(bad["run"], "retrain.json"))
+    other = {**told, "state": "promoted", "submission": "another", "moon": "full"}
+    storage.write_json(storage.join(bad["run"], "retrain.json"), other)
     cluster.submit = lambda submission: (  # type: ignore[method-assign]
         cluster.codes.setdefault(cluster.target(submission, None).name, [3]) and True
     )
-    code, out = retrain()
+    code, out = retrain("--set", "gate.accuracy=0.7")
     assert (code, out["state"]) == (3, "failed"), "not promoted, as the file of the other job says"
 
 

@@ -151,7 +151,7 @@ def without_seen(
         name: seen_rows(test, marks, training) if unit == "row" else overlap(marks, training)
         for name, training in known.items()
     }
-    gone = np.unique(np.concatenate(list(seen.values())))
+    gone = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *seen.values()]))
     if len(gone) and not drop:
         raise InputError(_overlapping(test, unit, marks, seen))
     if 0 < len(gone) == len(marks):

@@ -20,7 +20,7 @@ from .. import storage
 from ..config.load import parse
 from ..config.run import Config
 from ..config.storage import StorageSpec
-from ..errors import CancelledError, ConfigError, FencedError, GateError, SortaseError
+from ..errors import CancelledError, ConfigError, ConflictError, FencedError, GateError, SortaseError
 from ..redact import redacted
 from .events import Events
 from .logs import LogPlace, kept_logs, placed_at, wanted
@@ -157,8 +157,8 @@ def refuse_again(folder_url: str) -> None:
     not to be worked on again where that would repeat a refusal, undo a cancellation, or fight a later attempt.
 
     Raises:
-        ConfigError, CancelledError, GateError: the submission was refused, cancelled, taken over by another one, or its
-            model did not pass the gate.
+        ConfigError, ConflictError, CancelledError, GateError: the submission was refused, is out of date, was
+            cancelled, taken over by another one, or its model did not pass the gate.
     """
     submission = _submission()
     if submission is None:
@@ -172,6 +172,8 @@ def refuse_again(folder_url: str) -> None:
             raise ConfigError(f"this submission was refused before: {words}")
         if outcome["exit_code"] == GateError.exit_code:
             raise GateError(f"this submission was judged before: {words}")
+        if kind == ConflictError.__name__:
+            raise ConflictError(f"this submission is out of date: {words}")
         if kind == FencedError.__name__:
             raise CancelledError(f"this submission was taken over before: {words}")
         if outcome["exit_code"] == CancelledError.exit_code and outcome["attempt"] == wish.get("attempt"):

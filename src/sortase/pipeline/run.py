@@ -163,7 +163,8 @@ def _run(
     for line in [*lines, *where.check(config)]:
         say(line)
     attempt.begin()
-    folder.describe(name=config.run.name, config=config.model_dump(mode="json"), versions=versions(), **code())
+    told = {"name": config.run.name, "config": config.model_dump(mode="json"), "versions": versions(), **code()}
+    folder.describe(**told, retrain=None)  # which a retraining says again
     with listening(folder, asked):
         for stage in stages:
             do(stage, current)

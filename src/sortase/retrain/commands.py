@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from .. import storage
@@ -12,6 +14,7 @@ from ..cluster.place import placed
 from ..config.load import parse, settings_of
 from ..config.run import Config
 from ..errors import ConfigError, GateError
+from ..pipeline.attempts import attempted_from
 from ..registry.context import context
 from ..registry.models import Model, model_of, names
 from ..registry.moves import history, move, table
@@ -144,21 +147,35 @@ def _show(options: argparse.Namespace, value: Any, words: Callable[[], str]) -> 
 
 
 def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
-    from .steps import retrain as do
-    from .submitted import elsewhere, submit
-
-    text = _text(options)
-    overrides = [*options.set, *([f"registry.url={json.dumps(options.registry)}"] if options.registry else [])]
-    config = parse(text, overrides, options.config)
-    outcome = Outcome(model=config.registry.name or config.run.name)
+    outcome = Outcome(model="?")
     try:
-        if elsewhere(options):
-            submit(config, settings_of(text, overrides, options.config), outcome, options, say, should_stop)
-        else:
-            do(config, outcome, generation=options.generation, who=options.who, say=say, should_stop=should_stop)
+        _retrain(options, outcome, should_stop, say)
     except BaseException as error:
         outcome.fail(error)
         raise
     finally:
         summary.deliver(outcome, options.summary, options.output_json)
     print(outcome.words)
+
+
+def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, say: Say) -> None:
+    from .steps import retrain as do
+    from .submitted import elsewhere, submit
+
+    text = _text(options)
+    overrides = [*options.set, *([f"registry.url={json.dumps(options.registry)}"] if options.registry else [])]
+    with attempted_from(text, overrides) if options.generation else nullcontext():
+        config = parse(text, overrides, options.config)
+        outcome.model = config.registry.name or config.run.name
+        if elsewhere(options):
+            submit(config, settings_of(text, overrides, options.config), outcome, options, say, should_stop)
+            return
+        try:
+            do(config, outcome, generation=options.generation, who=options.who, say=say, should_stop=should_stop)
+        except BaseException as error:
+            if (
+                options.generation and outcome.run is None
+            ):  # refused before it was worked on; whoever submitted it waits
+                outcome.submission = os.environ.get("SORTASE_SUBMISSION")
+                summary.keep_failure(outcome, folder_of(config), error, say)
+            raise

@@ -19,7 +19,7 @@ from ..errors import ConfigError, MissingInputError
 from ..gate.fairness import frozen
 from ..model.task import Task, task_of
 from ..pipeline.prepare import prepare
-from ..pipeline.run_folder import RunFolder
+from ..pipeline.run_folder import RunFolder, digest
 from ..pipeline.sides import Sides, read_sides
 from ..registry.versions import Version
 from .plan import folder_of, new_labels, without
@@ -95,16 +95,16 @@ def frozen_set(url: str, task: Task, classes: dict[str, int], unit: Unit, config
     names = _names(url, task)
     if names is not None and dict(zip(names, range(len(names)), strict=True)) == classes:
         return Evaluated(url, *frozen(url, task), unit)
-    if names is None and _has_ids(url, task):
+    if names is None and _has_ids(url, task, config.labels.column):
         return Evaluated(url, *frozen(url, task), unit)
     labels = config.labels.model_copy(update={"mapping": classes})
     if task.unit == "row" and labels.column not in open_source(url).features:
         labels = labels.model_copy(update={"column": task.label_column})
     named = config.model_copy(update={"labels": labels})
     left_out = new_labels(named, url)
-    made = prepare(
-        url, DataSpec(), without(named, left_out).labels, folder_of(config).path("gate"), "evaluation", replace=True
-    )
+    labels = without(named, left_out).labels
+    out = folder_of(config).path("gate", digest([url, labels.model_dump(mode="json")])[:8])
+    made = prepare(url, DataSpec(), labels, out, "evaluation", replace=True)
     remarks = [f"{rows:,} rows with the unknown label {name!r} were left out" for name, rows in left_out.items()]
     return Evaluated(made.dataset_path, *frozen(made.dataset_path, task), unit, tuple(remarks))
 
@@ -117,7 +117,12 @@ def _names(url: str, task: Task) -> list[str] | None:
     return list(names) if names else None
 
 
-def _has_ids(url: str, task: Task) -> bool:
-    """Whether labels are ids already, as a run's prepared data have them."""
-    feature = open_source(url).features.get(task.label_column)
-    return isinstance(feature, dict) and feature.get("_type") in ("List", "Sequence")
+def _has_ids(url: str, task: Task, column: str | None) -> bool:
+    """Whether labels are ids already: those of tokens always, those of rows where the column of names is not there."""
+    features = open_source(url).features
+    feature = features.get(task.label_column)
+    if not isinstance(feature, dict):
+        return False
+    if task.unit == "token":
+        return feature.get("_type") in ("List", "Sequence")
+    return column not in features and str(feature.get("dtype")).startswith(("int", "uint"))

@@ -29,6 +29,7 @@ _FILES = (  # settings that name files: their content counts
     ("model", "checkpoint"),
     ("model", "tokenizer"),
 )
+_UNHEARD = ("logging_steps", "logging_strategy", "logging_first_step", "disable_tqdm", "dataloader_num_workers")
 _REWRITTEN = ("_fingerprint",)  # in a dataset's state.json, by each time that the same rows are saved
 
 
@@ -54,9 +55,16 @@ def settings_digest(config: Config) -> str:
         value = (settings.get(section) or {}).get(name)
         if isinstance(value, str) and storage.exists(value):  # others are names of a hub
             settings[section][name] = storage.fingerprint(value)
+    if config.tune is not None:
+        settings["tune"] = config.tune.shapes_result()
+    for name in _UNHEARD:
+        (settings.get("train") or {}).pop(name, None)
+    weights = config.compute.shapes_weights()
+    if isinstance(weights["deepspeed"], str):
+        weights["deepspeed"] = storage.read_json(weights["deepspeed"])
     shapes = {
         "seed": config.run.seed,
-        "compute": config.compute.shapes_weights(),
+        "compute": weights,
         "batch": config.train.global_batch(config.compute.max_workers),
     }
     return digest({**{name: section for name, section in settings.items() if section}, **shapes})

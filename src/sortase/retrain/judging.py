@@ -37,7 +37,7 @@ def judge_version(
         InputError: the comparison would not be fair; see ``gate.fairness``.
     """
     inputs = _inputs(version, champion, config, spec)
-    found = None if spec.max_slowdown is not None else verdicts.find(model, version, inputs)
+    found = verdicts.find(model, version, inputs)
     if found is None:
         say(f"gate: {version.name} against {champion.name if champion else 'absolute rules; there is no champion yet'}")
         found = _judged(version, champion, config, spec, where, inputs, say)

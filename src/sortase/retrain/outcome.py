@@ -34,7 +34,7 @@ class Outcome:
 
     def fail(self, error: BaseException) -> None:
         """What ended it, where nothing says so yet."""
-        if self.state == "failed":
+        if self.state == "failed" and not self.words:
             self.words = str(redacted(f"{type(error).__name__}: {error}"))
 
     def learn(self, other: Outcome) -> None:

@@ -16,7 +16,9 @@ from ..data.split import column_classes
 from ..errors import ConfigError
 from ..pipeline.run_folder import RunFolder, digest
 from ..registry.models import Model, model_of
-from ..registry.versions import Version
+from ..registry.moves import rolled_back
+from ..registry.names import CHAMPION, VERSION, is_reference, parse
+from ..registry.versions import Version, read
 from .generation import data_fingerprint, settings_digest
 
 PINNED = {"vocabulary": "vocabulary.pkl", "medians": "medians.json"}
@@ -56,6 +58,31 @@ def kept(champion: Version | None) -> dict[str, Any] | None:
         return None
     files = champion.record["files"]
     return {"classes": champion.classes, **{k: files[name]["sha256"] for k, name in PINNED.items() if name in files}}
+
+
+def refuse_itself(config: Config, model: Model) -> None:
+    """ConfigError where the model is to go on from an alias of its own: each promotion would be news."""
+    checkpoint = config.model.checkpoint
+    if checkpoint is None or not is_reference(checkpoint):
+        return
+    base = parse(checkpoint)
+    if base.name == model.name and not VERSION.fullmatch(base.version or ""):
+        raise ConfigError(
+            f"model.checkpoint is {checkpoint}, the model itself, and every promotion would make another one due; to "
+            "go on from the champion give retrain.from_champion: true"
+        )
+
+
+def rolled_back_before(model: Model, generation: Generation) -> dict[str, Any] | None:
+    """The rollback of a version that was made from the same data and settings."""
+    for name, undone in rolled_back(model.url, CHAMPION).items():
+        version = read(model.url, name)
+        if version is None:  # removed by hand
+            continue
+        before = version.record["lineage"]
+        if (before["data"]["fingerprint"], before["config"]) == (generation.data, generation.settings):
+            return {**undone, "undone": name}
+    return None
 
 
 def generation_of(config: Config, champion: Version | None) -> Generation:

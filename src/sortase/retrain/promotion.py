@@ -34,9 +34,11 @@ def promote(
     asked: dict[str, str] | None = None,
     expected: Any = ANY,
     rules: GateSpec | None = None,
+    gate: tuple[dict[str, Any], str] | None = None,
 ) -> Moved:
     """Let the alias mean this version. ``override``: why no passed gate is needed. ``expected``: the champion that a
-    gate compared with, where the caller knows. ``rules``: what the gate has to have asked; by default anything.
+    gate compared with, where the caller knows. ``gate``: the verdict to rely on, with its URL; by default the newest
+    one, by these ``rules`` where they are given.
 
     Raises:
         GateError: the newest gate against the champion was not passed, there is none, or the version was rolled back.
@@ -56,7 +58,7 @@ def promote(
         return Moved(alias, version, before, None)
     if expected is not ANY and before != expected:
         raise moved_since(model.url, alias, before, expected)
-    gate = newest(model, version, champion, rules)
+    gate = gate or newest(model, version, champion, rules)
     if override is None:
         _require(model, version, before, gate, rules)
     version.verify()

@@ -12,7 +12,7 @@ from .. import __version__, storage
 from ..cluster.place import placed
 from ..config.gate import GateSpec
 from ..config.run import Config
-from ..errors import CancelledError, ConflictError, GateError, InputError
+from ..errors import CancelledError, ConflictError, GateError
 from ..pipeline.attempts import attempted, refuse_again
 from ..pipeline.drift import check, drift
 from ..pipeline.profile import profile
@@ -21,7 +21,7 @@ from ..pipeline.run_folder import RunFolder
 from ..pipeline.stop_request import listening
 from ..pipeline.where import Where
 from ..registry.models import Model
-from ..registry.moves import last, move, rolled_back
+from ..registry.moves import last, move
 from ..registry.names import CHALLENGER, CHAMPION
 from ..registry.versions import Version
 from . import summary
@@ -31,7 +31,19 @@ from .generation import data_fingerprint
 from .judging import judge_version, words_of
 from .mirror import mirror, require
 from .outcome import Outcome
-from .plan import Generation, folder_of, generation_of, keep_pins, model_named, new_labels, rules_of, run_of, without
+from .plan import (
+    Generation,
+    folder_of,
+    generation_of,
+    keep_pins,
+    model_named,
+    new_labels,
+    refuse_itself,
+    rolled_back_before,
+    rules_of,
+    run_of,
+    without,
+)
 from .promotion import promote, undone_words
 from .register import register
 
@@ -79,23 +91,28 @@ def retrain(
     rules = rules_of(config)
     storage.configure(config.storage)
     model = model_named(config)
+    refuse_itself(config, model)
     with storage.impatiently():
         champion = model.champion
         config = resolved(config)
         wanted = generation_of(config, champion)
+        undone = rolled_back_before(model, wanted)
     outcome.champion, outcome.news = champion.name if champion else None, wanted.news()
     own = run_of(config, wanted)
     if champion is not None and outcome.news is None:
         _nothing(config, model, champion, outcome, generation is not None, say)
         return
+    if undone is not None:
+        waits_since(undone, outcome, say)
+        return
     if generation is not None and generation != wanted.name:
-        raise InputError(
+        raise ConflictError(
             f"data, settings or champion changed since this was submitted (generation {generation}, by now "
             f"{wanted.name}), or another sortase than {__version__} of this image did; submit it again"
         )
     say(f"retrain: {outcome.news}; this is generation {wanted.name}")
     require(config.registry.mlflow)
-    foresee(own, rules, model)
+    foresee(own, rules, model, champion)
     folder = folder_of(own)
     asked = asked_by(folder, who)
     with storage.impatiently():
@@ -110,7 +127,7 @@ def retrain(
         attempted(folder.url, own.storage) as attempt,
         placed(own.compute, always=own.tune is not None) as where,
         listening(attempt.folder, wish),
-        summary.kept(outcome, folder),
+        summary.kept(outcome, attempt.folder, say),
     ):
         current = Retraining(
             asked_for=config,
@@ -133,22 +150,29 @@ def _nothing(config: Config, model: Model, champion: Version, outcome: Outcome, 
     before it could say so."""
     mirror(config.registry.mlflow, model, champion, alias=CHAMPION, say=say)
     folder = folder_of(config)
+    outcome.state, outcome.words = "nothing", f"nothing to do: {champion.name} was made from these data"
     if in_job and champion.record["run"] == folder.url:
         moved = last(model.url, CHAMPION) or {}
-        outcome.run, outcome.submission = folder.url, os.environ.get("SORTASE_SUBMISSION")
         outcome.state, outcome.words = "promoted", f"{champion.name} is the champion"
         outcome.version, outcome.moved, outcome.champion = champion.name, moved, moved.get("before")
-        outcome.verdict_url = moved.get("gate")
+        outcome.drift, outcome.verdict_url = folder.read("drift.json"), moved.get("gate")
         outcome.verdict = storage.read_json(outcome.verdict_url) if outcome.verdict_url else None
+    if in_job:
+        outcome.run, outcome.submission = folder.url, os.environ.get("SORTASE_SUBMISSION")
         summary.keep(outcome, folder)
-    else:
-        outcome.state, outcome.words = "nothing", f"nothing to do: {champion.name} was made from these data"
+    say(f"retrain: {outcome.words}")
+
+
+def waits_since(undone: dict[str, Any], outcome: Outcome, say: Say) -> None:
+    outcome.state = "waiting"
+    outcome.words = f"nothing to do: {undone['undone']}, made from these data, {undone_words(undone)}"
     say(f"retrain: {outcome.words}")
 
 
 def _made(current: Retraining) -> Version:
     """The run, finished and registered."""
     config, generation, folder, outcome = current.config, current.generation, current.folder, current.outcome
+    was_prepared = folder.mark("prepare") is not None
     keep_pins(config, generation.champion)
     if config.tokenize is not None:
         run(config, only="tokenize", say=current.say, should_stop=current.should_stop, where=current.where)
@@ -160,6 +184,8 @@ def _made(current: Retraining) -> Version:
 
     def after(stage: str) -> None:
         if stage == "prepare":
+            if not was_prepared and data_fingerprint(current.asked_for) != generation.data:
+                raise ConflictError("the data changed while they were read; call again when they are complete")
             _look(current, config, left_out)
 
     run(config, say=current.say, should_stop=current.should_stop, where=current.where, after=after)
@@ -171,12 +197,9 @@ def _made(current: Retraining) -> Version:
 
 
 def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None:
-    """Before anything is trained: whether these are still the data that were asked for, how far they drifted, and
-    whether the gate could judge on them."""
+    """Before anything is trained: how far the data drifted, and whether the gate could judge on them."""
     generation, folder = current.generation, current.folder
     champion = generation.champion
-    if _data_changed(current):
-        raise ConflictError("the data changed while they were read; call again when they are complete")
     told = {
         "generation": generation.name,
         "data": generation.data,
@@ -185,19 +208,14 @@ def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None
         "parent": generation.parent,
     }
     folder.describe(retrain=told)
-    if champion is None:
-        return
-    limits = config.retrain.drift
-    found = drift(storage.read_json(champion.path("profile.json")), profile(folder), limits, left_out=left_out)
-    current.outcome.drift = found.as_json()
-    storage.write_json(folder.path("drift.json"), current.outcome.drift)
-    current.say(found.table())
-    check(found, limits)
-    foresee_rows(config, current.rules, champion, folder)
-
-
-def _data_changed(current: Retraining) -> bool:
-    return data_fingerprint(current.asked_for) != current.generation.data
+    if champion is not None:
+        limits = config.retrain.drift
+        found = drift(storage.read_json(champion.path("profile.json")), profile(folder), limits, left_out=left_out)
+        current.outcome.drift = found.as_json()
+        storage.write_json(folder.path("drift.json"), current.outcome.drift)
+        current.say(found.table())
+        check(found, limits)
+    foresee_rows(current.config, current.rules, champion, folder)
 
 
 def _decide(current: Retraining, version: Version) -> None:
@@ -209,11 +227,9 @@ def _decide(current: Retraining, version: Version) -> None:
             mirror(config.registry.mlflow, model, version, alias=CHAMPION, say=say)
             outcome.state, outcome.words = "promoted", f"{version.name} is the champion"
             return
-        undone = _rolled_back(model, version)
+        undone = rolled_back_before(model, current.generation)  # while this was at work
         if undone is not None:
-            outcome.state = "waiting"
-            outcome.words = f"nothing to do: {version.name}, made from these data, {undone_words(undone)}"
-            say(f"retrain: {outcome.words}")
+            waits_since(undone, outcome, say)
             return
         _go_on(current, f"before {version.name} was judged")
         move(model.url, CHALLENGER, version.name, kind="set", asked=current.asked)
@@ -232,11 +248,9 @@ def _decide(current: Retraining, version: Version) -> None:
         _go_on(current, f"before {version.name}, which passed the gate, was promoted")
         try:
             expected = champion.name if champion else None
-            moved = promote(model, version, asked=current.asked, expected=expected, rules=current.rules)
+            moved = promote(model, version, asked=current.asked, expected=expected, gate=(verdict, url))
         except ConflictError as error:
             say(f"retrain: {error}")
-            if _data_changed(current):
-                raise ConflictError("the data changed while this was judged; call again") from error
             continue
         outcome.state, outcome.moved = "promoted", moved.record
         outcome.words = (
@@ -251,16 +265,3 @@ def _decide(current: Retraining, version: Version) -> None:
 def _go_on(current: Retraining, when: str) -> None:
     if current.should_stop():
         raise CancelledError(f"stopped {when}; the same command continues there")
-
-
-def _rolled_back(model: Model, version: Version) -> dict[str, Any] | None:
-    """The rollback of this version, or of another one that was made from the same data and settings."""
-    for name, undone in rolled_back(model.url, CHAMPION).items():
-        if name == version.name or _made_from(model.version(name)) == _made_from(version):
-            return undone
-    return None
-
-
-def _made_from(version: Version) -> tuple[str, str]:
-    lineage = version.record["lineage"]
-    return lineage["data"]["fingerprint"], lineage["config"]

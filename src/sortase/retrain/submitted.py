@@ -23,7 +23,8 @@ from . import summary
 from .asked import ask
 from .foresight import foresee
 from .outcome import Outcome
-from .plan import folder_of, generation_of, model_named, rules_of, run_of
+from .plan import folder_of, generation_of, model_named, refuse_itself, rolled_back_before, rules_of, run_of
+from .steps import waits_since
 
 Say = Callable[[str], None]
 ATTEMPTS = 100
@@ -51,19 +52,24 @@ def submit(
     rules = rules_of(config)
     storage.configure(config.storage)
     model = model_named(config)
+    refuse_itself(config, model)
     if not config.registry.url:
         raise ConfigError("registry.url is not in the configuration; the job on the cluster needs it there")
     with storage.impatiently():
         champion = model.champion
         config = resolved(config)
         generation = generation_of(config, champion)
+        undone = rolled_back_before(model, generation)
     outcome.champion, outcome.news = champion.name if champion else None, generation.news()
     if champion is not None and outcome.news is None:
         outcome.state, outcome.words = "nothing", f"nothing to do: {champion.name} was made from these data"
         say(f"retrain: {outcome.words}")
         return
+    if undone is not None:
+        waits_since(undone, outcome, say)
+        return
     own = run_of(config, generation)
-    foresee(own, rules, model)
+    foresee(own, rules, model, champion)
     folder = folder_of(own)
     outcome.run = folder.url
     written = {
@@ -86,11 +92,14 @@ def submit(
             say(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
         end_as(state, target)
     finally:
-        told = summary.read(folder)
-        if told is not None and told.submission == target.name:
-            outcome.learn(told)
+        summary.learn(outcome, folder, target.name, say)
     if outcome.state == "failed":
         raise WorkFailedError(f"{target.place} succeeded, but left no word of what it did in {folder.url}")
+
+
+def _is_followed(submission: Submission, number: int, options: argparse.Namespace) -> bool:
+    target = target_for(replace(submission, attempt=number + 1), options)
+    return bool(target.backend.state(target.name).phase != "absent")
 
 
 def _against(model: Model, rules: GateSpec) -> str:
@@ -101,13 +110,14 @@ def _against(model: Model, rules: GateSpec) -> str:
 
 
 def _attempt(submission: Submission, options: argparse.Namespace) -> Target:
-    """The first attempt that is not over, or whose end is final; or the one that was asked for."""
+    """The first attempt that is not over, or whose end is final and not followed by one that was asked for; or the one
+    that is asked for now."""
     if options.attempt:
         return target_for(replace(submission, attempt=options.attempt), options)
     for number in range(1, ATTEMPTS):
         target = target_for(replace(submission, attempt=number), options)
         state = target.backend.state(target.name)
-        if not state.is_over or state.exit_code not in AGAIN:
+        if not state.is_over or (state.exit_code not in AGAIN and not _is_followed(submission, number, options)):
             return target
     raise ConfigError(
         f"{ATTEMPTS} attempts at {submission.config.run.name} have failed; look at {submission.folder.url}/logs"

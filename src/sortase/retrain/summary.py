@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
 
 from .. import storage
-from ..errors import FencedError
+from ..errors import SortaseError
 from ..gate.verdict import markdown as verdict_markdown
 from ..pipeline.drift import markdown as drift_markdown
 from ..pipeline.run_folder import RunFolder
@@ -24,7 +23,7 @@ SIGNS = {
     "failed": "Failed",
 }
 MARKDOWN, JSON = "retrain.md", "retrain.json"
-_UNHEARD = {"@": "@\u200b", "#": "#\u200b"}  # names of classes call nobody, and point to no issue
+_CALLS = re.compile(r"@(?=\w)|#(?=\d)")  # names of classes call nobody, and point to no issue
 
 
 def markdown(outcome: Outcome) -> str:
@@ -37,50 +36,61 @@ def markdown(outcome: Outcome) -> str:
     }
     parts = [
         f"## Retraining of {escaped(outcome.model)}: {SIGNS[outcome.state].lower()}",
-        f"{_unheard(escaped(outcome.words or 'no words'))}.",
+        f"{escaped(outcome.words or 'no words')}.",
         table(["what", "which"], [[name, value or "-"] for name, value in rows.items()]),
     ]
     if outcome.verdict is not None:
         parts += ["### Gate", verdict_markdown(outcome.verdict).strip()]
     if outcome.drift is not None:
         parts += ["### The data, against the champion's", drift_markdown(outcome.drift).strip()]
-    return "\n\n".join(parts) + "\n"
-
-
-def _unheard(text: str) -> str:
-    for sign, instead in _UNHEARD.items():
-        text = text.replace(sign, instead)
-    return text
-
-
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    return asdict(outcome)
+    return _CALLS.sub("\\g<0>\u200b", "\n\n".join(parts)) + "\n"
 
 
 def keep(outcome: Outcome, folder: RunFolder) -> None:
     """Into the run's folder, where whoever submitted it finds them."""
     storage.write_bytes(folder.path(MARKDOWN), markdown(outcome).encode())
-    storage.write_json(folder.path(JSON), as_json(outcome))
+    storage.write_json(folder.path(JSON), asdict(outcome))
 
 
 @contextmanager
-def kept(outcome: Outcome, folder: RunFolder) -> Iterator[None]:
-    """`keep` at the end of the block, whatever ends it; not where a later attempt has taken the run over, whose word it
-    is then."""
+def kept(outcome: Outcome, folder: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
+    """`keep` at the end of the block, whatever ends it; not where another attempt has the run, whose word it is then.
+    An error that ends the block is not replaced by one of keeping."""
     try:
         yield
-    except FencedError:
-        raise
     except BaseException as error:
-        outcome.fail(error)
-        keep(outcome, folder)
+        keep_failure(outcome, folder, error, say)
         raise
+    folder.fence()
     keep(outcome, folder)
 
 
-def read(folder: RunFolder) -> Outcome | None:
-    told = folder.read(JSON)
-    return None if told is None else Outcome.of(told)
+def keep_failure(outcome: Outcome, folder: RunFolder, error: BaseException, say: Callable[[str], None]) -> None:
+    """What ended a retraining, unless another attempt has the run."""
+    outcome.fail(error)
+    try:
+        if _is_ours(folder):
+            keep(outcome, folder)
+    except SortaseError as fault:
+        say(f"retrain: what became of it is not written down: {fault}")
+
+
+def _is_ours(folder: RunFolder) -> bool:
+    current = folder.read("attempt.json")
+    if current is None or current["id"] == folder.attempt:
+        return True
+    return folder.read(f"logs/attempt-{current['number']}/outcome.json") is not None  # it has ended
+
+
+def learn(outcome: Outcome, folder: RunFolder, submission: str, say: Callable[[str], None]) -> None:
+    """What this submission wrote down, into ``outcome``."""
+    try:
+        told = folder.read(JSON)
+    except SortaseError as error:
+        say(f"retrain: what became of it cannot be read from here: {error}")
+        return
+    if told is not None and told.get("submission") == submission:
+        outcome.learn(Outcome.of(told))
 
 
 def deliver(outcome: Outcome, summary: str | None, output: str | None) -> None:
@@ -88,7 +98,7 @@ def deliver(outcome: Outcome, summary: str | None, output: str | None) -> None:
     if summary is not None:
         append(summary, markdown(outcome))
     if output is not None:
-        storage.write_bytes(output, (json.dumps(as_json(outcome), indent=2, ensure_ascii=False) + "\n").encode())
+        storage.write_json(output, asdict(outcome))
 
 
 def append(url: str, text: str) -> None:
