@@ -119,22 +119,23 @@ class TestGitHub:
         starts = workflow[True]  # YAML 1.1 reads `on` so
         assert set(starts) == {"schedule", "push", "workflow_dispatch"}
         assert "data/manifest.json" in starts["push"]["paths"]
-        assert workflow["concurrency"] == read(self.PROMOTE)["concurrency"]
         assert workflow["concurrency"]["cancel-in-progress"] is False
+        assert read(self.PROMOTE)["concurrency"]["group"] != workflow["concurrency"]["group"], "a rollback would wait"
         assert workflow["permissions"] == {}
         assert workflow["jobs"]["retrain"]["permissions"] == {"contents": "read", "id-token": "write"}
 
     def test_the_call(self, shell: Callable[..., Calls]) -> None:
         script = step(self.RETRAIN, "Retrain")["run"]
-        (plain,) = understood(shell(script, NAMESPACE="sortase", SETTING=""))
+        (plain,) = understood(shell(script, NAMESPACE="sortase", SETTING="", ATTEMPT=""))
         assert (plain.command, plain.set) == ("retrain", ["data.dataset=s3://bucket/cells 1.dataset"])
         assert (plain.values, plain.namespace, plain.summary) == (["values.yaml"], "sortase", "retrain.md")
-        (other,) = understood(shell(script, NAMESPACE="sortase", SETTING="train.num_train_epochs=5"))
-        assert other.set[1:] == ["train.num_train_epochs=5"]
+        (other,) = understood(shell(script, NAMESPACE="sortase", SETTING="train.num_train_epochs=5", ATTEMPT="2"))
+        assert other.set[1:] == ["train.num_train_epochs=5", "retrain.promote=false"]
+        assert other.attempt == 2
 
     def test_without_a_manifest_it_ends(self, shell: Callable[..., Calls], tmp_path: Path) -> None:
         (tmp_path / "data" / "manifest.json").write_text("{}")
-        assert shell(step(self.RETRAIN, "Retrain")["run"], code=1, NAMESPACE="sortase", SETTING="") == []
+        assert shell(step(self.RETRAIN, "Retrain")["run"], code=1, NAMESPACE="sortase", SETTING="", ATTEMPT="") == []
 
     def test_what_is_told(self, shell: Callable[..., Calls], tmp_path: Path) -> None:
         summary = tmp_path / "summary"
@@ -165,7 +166,8 @@ class TestGitLab:
 
     def test_when_and_one_at_a_time(self) -> None:
         pipeline = read(self.PATH)
-        assert pipeline[".sortase"]["resource_group"]
+        assert pipeline["retrain"]["resource_group"]
+        assert "resource_group" not in {**pipeline[".sortase"], **pipeline["promote"], **pipeline["rollback"]}
         assert pipeline[".sortase"]["interruptible"] is False
         assert "timeout" in pipeline["retrain"], "without one its tokens end after five minutes"
         starts = [rule["if"] for rule in pipeline["retrain"]["rules"]]
@@ -179,7 +181,8 @@ class TestGitLab:
         (plain,) = understood(shell(self.script("retrain"), NAMESPACE="sortase"))
         assert plain.set == ["data.dataset=s3://bucket/cells 1.dataset"]
         assert (plain.values, plain.namespace, plain.summary) == (["values.yaml"], "sortase", "retrain.md")
-        (promoted,) = understood(shell(self.script("promote"), WHY="a b"))
+        (promoted,) = understood(shell(self.script("promote"), WHY="a b", OVERRIDE="it is better"))
+        assert promoted.override == "it is better"
         assert (promoted.command, promoted.model, promoted.why) == ("promote", "cell-types", "a b")
         (back,) = understood(shell(self.script("rollback"), WHY="a b", VERSION="20261124T031500-9f3a2c1b"))
         assert (back.command, back.to) == ("rollback", "20261124T031500-9f3a2c1b")

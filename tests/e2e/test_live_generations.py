@@ -74,7 +74,7 @@ def checkout(cluster: Cluster, bucket: str, tmp_path: Path) -> Checkout:
     (place / "values.yaml").write_text(yaml.safe_dump(given))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     actor = {"GITHUB_ACTIONS": "true", "GITHUB_ACTOR": "ann", "GITHUB_REPOSITORY": "o/r", "GITHUB_RUN_ID": "7"}
-    environment = {**os.environ, **actor, "PATH": path, "NAMESPACE": cluster.namespace, "SETTING": ""}
+    environment = {**os.environ, **actor, "PATH": path, "NAMESPACE": cluster.namespace, "SETTING": "", "ATTEMPT": ""}
     return Checkout(place, environment)
 
 
