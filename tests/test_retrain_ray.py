@@ -20,12 +20,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::UserWarning"),
 ]
-ON_WORKERS = {
-    "workers": 1,
-    "device": "cpu",
-    "prepare": {"workers": 1},
-    "score": {"workers": 1},
-}
+ON_WORKERS = {"workers": 1, "device": "cpu", "score": {"workers": 1}}
 
 
 @pytest.fixture
