@@ -256,6 +256,13 @@ class TestSummary:
         assert "#1" not in text
         assert text.count("\n| Run |") == 1
 
+    def test_signs_of_rules_are_read_as_such(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(summary, "verdict_markdown", lambda found: "| &#62;= 1 | a@b | #3 |")
+        text = summary.markdown(Outcome(model="m", words="x", verdict={}))
+        assert "&#62;= 1" in text
+        assert "a@b" not in text
+        assert "#3" not in text
+
     def test_a_gap_to_what_is_there(self, tmp_path: Path) -> None:
         for before in ("", "end", "end\n", "end\n\n"):
             (tmp_path / "summary").write_text(before)

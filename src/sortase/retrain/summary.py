@@ -23,7 +23,7 @@ SIGNS = {
     "failed": "Failed",
 }
 MARKDOWN, JSON = "retrain.md", "retrain.json"
-_CALLS = re.compile(r"@(?=\w)|#(?=\d)")  # names of classes call nobody, and point to no issue
+_CALLS = re.compile(r"@(?=\w)|(?<!&)#(?=\d)")  # names of classes call nobody, and point to no issue
 
 
 def markdown(outcome: Outcome) -> str:
@@ -37,7 +37,7 @@ def markdown(outcome: Outcome) -> str:
     parts = [
         f"## Retraining of {escaped(outcome.model)}: {SIGNS[outcome.state].lower()}",
         f"{escaped(outcome.words or 'no words')}.",
-        table(["what", "which"], [[name, value or "-"] for name, value in rows.items()]),
+        table(["what", "which"], [[name, value or "–"] for name, value in rows.items()]),
     ]
     if outcome.verdict is not None:
         parts += ["### Gate", verdict_markdown(outcome.verdict).strip()]
