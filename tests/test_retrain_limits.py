@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset
 
-from retrain_data import sequence_settings, sequences, write
+from retrain_data import cell_settings, cells, sequence_settings, sequences, write
 from sortase import storage
 from sortase.cli import main
 from sortase.config.load import check
@@ -172,6 +172,62 @@ class TestFrozenSets:
         assert accuracies[0] == accuracies[1] > 0.6
 
 
+class TestVocabularies:
+    """Of sets that were tokenised on their own, from fewer genes: every id means another gene."""
+
+    @pytest.fixture
+    def cells_place(self, tmp_path: Path) -> tuple[str, dict[str, str]]:
+        import anndata
+
+        pytest.importorskip("scanpy")
+        cells(tmp_path / "cells.h5ad", "12")
+        few = {"num_train_epochs": 1, "global_batch_size": 16, "per_device_train_batch_size": 16}
+        rules = {"accuracy": 0.001, "bootstrap": 20}
+        config = write(tmp_path / "retrain.yaml", cell_settings(tmp_path, train=few, gate=rules))
+        assert main(["retrain", "-c", config]) == 0
+        folder = Model(f"{tmp_path}/registry/blood", "blood").version("champion").url
+        data = anndata.read_h5ad(tmp_path / "cells.h5ad")
+        whole = data.raw.to_adata()
+        part = data.copy()
+        part.raw = whole[:, 100:]
+        part.write_h5ad(tmp_path / "part.h5ad")
+        sets = {}
+        for name, changes in (
+            ("own", {"input": f"{tmp_path}/part.h5ad"}),
+            ("pinned", {"vocabulary": f"{folder}/vocabulary.pkl", "medians": f"{folder}/medians.json"}),
+        ):
+            settings = cell_settings(tmp_path, run={"name": name, "output": f"{tmp_path}/runs"})
+            settings["tokenize"] |= changes
+            assert main(["tokenize", "-c", write(tmp_path / f"{name}.yaml", settings)]) == 0
+            made = Dataset.load_from_disk(f"{tmp_path}/runs/{name}/data/tokenized.dataset")
+            rows = [row for row, side in enumerate(made["side"]) if side == "test"]
+            made.select(rows).save_to_disk(f"{tmp_path}/{name}.dataset")
+            sets[name] = f"{tmp_path}/{name}.dataset"
+        return config, sets
+
+    def test_the_gate_and_predictions_refuse_them(
+        self, cells_place: tuple[str, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        config, sets = cells_place
+        codes = {}
+        for name, url in sets.items():
+            judged = ["gate", "-c", config, "--version", "champion", "--set", f"gate.dataset={url}"]
+            model = ["--model", "registry://blood@champion", "--registry", f"{tmp_path}/registry"]
+            labels = ["predict", *model, "--dataset", url, "--output", f"{tmp_path}/{name}.parquet"]
+            capsys.readouterr()
+            codes[name] = main(judged), main(labels)
+            assert capsys.readouterr().err.count("was tokenised with another vocabulary") == (2 if name == "own" else 0)
+        assert codes == {"own": (2, 2), "pinned": (0, 0)}
+        assert not (tmp_path / "own.parquet").exists()
+
+    def test_where_nothing_tells_the_verdict_says_so(self, place: Place) -> None:
+        place.data(n=60)
+        frozen = put(place, sequences(n=60).select(range(60)), "frozen")
+        code, out = place.retrain("--set", f"gate.dataset={frozen}")
+        assert code == 0, out["words"]
+        assert any("nothing tells whether the evaluation set" in each for each in out["verdict"]["remarks"])
+
+
 class TestVersions:
     def test_a_model_remembers_what_those_before_it_were_trained_on(self, tmp_path: Path) -> None:
         """Their weights are in it."""
@@ -247,6 +303,15 @@ class TestPromotion:
 
 
 class TestSummary:
+    def test_one_that_cannot_be_written_hides_no_verdict(
+        self, place: Place, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        place.data(n=60, shuffled=True)
+        (place.folder / "file").touch()
+        words = ["retrain", "-c", place.config, "--summary", f"{place.folder}/file/summary.md"]
+        assert main([*words, "--set", "gate.accuracy=0.99"]) == 6
+        assert "what happened is not written down" in capsys.readouterr().err
+
     def test_names_of_classes_stay_text(self) -> None:
         words = "class 'a|![x](http://evil/p.png)' is new\n\n# Heading\n\n@org/team fixes #1"
         text = summary.markdown(Outcome(model="m", words=words, run="s3://b/`x`|y"))
@@ -261,6 +326,8 @@ class TestSummary:
         text = summary.markdown(Outcome(model="m", words="x", verdict={}))
         assert "&#62;= 1" in text
         assert "a@b" not in text
+        words = "`sortase promote m@20261125T042208-c5bd29e7`"
+        assert "m@20261125T042208-c5bd29e7" in summary.markdown(Outcome(model="m", words=words)), "it is copied"
         assert "#3" not in text
 
     def test_a_gap_to_what_is_there(self, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
@@ -10,6 +12,8 @@ from .. import pickles, storage
 from ..errors import InputError
 
 SPECIAL = ("<pad>", "<mask>", "<unk>", "<cls>", "<sep>")
+_AROUND = frozenset({*SPECIAL, "<eos>"})
+_DESCRIPTION = "sortase vocabulary: "
 
 
 def read(url: str) -> dict[str, int]:
@@ -69,3 +73,27 @@ def write(url: str, vocabulary: dict[str, int]) -> None:
     """A pickle, and its JSON twin beside it."""
     pickles.dump(url, vocabulary)
     storage.write_bytes(url.removesuffix(".pkl") + ".json", json.dumps(vocabulary).encode())
+
+
+def digest(tokens: Mapping[str, int]) -> str:
+    """SHA-256 (hex) of token -> id without the special tokens, which a tokenizer may add behind the others."""
+    pairs = sorted((str(token), int(index)) for token, index in tokens.items() if token not in _AROUND)
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+
+def describe(tokens: Mapping[str, int]) -> str:
+    """The words of a dataset's description in which its vocabulary travels, also with a selection of its rows."""
+    return _DESCRIPTION + digest(tokens)
+
+
+def of_dataset(url: str) -> str | None:
+    """``digest`` of the vocabulary that a saved dataset was tokenised with: by its description, or by the dictionary
+    that lies beside it; None where neither tells."""
+    info = storage.join(url, "dataset_info.json")
+    folder = url.rstrip("/").rpartition("/")[0]
+    beside = storage.join(folder, "vocabulary.json") if folder else "vocabulary.json"
+    described = storage.read_json(info).get("description") if storage.exists(info) else None
+    for line in (described or "").splitlines():
+        if line.startswith(_DESCRIPTION):
+            return line.removeprefix(_DESCRIPTION)
+    return digest(read(beside)) if storage.exists(beside) else None

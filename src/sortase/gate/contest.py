@@ -42,6 +42,7 @@ def contest(
     spec: GateSpec,
     classes: dict[str, int] | None = None,
     groups: np.ndarray | None = None,
+    tokenised: tuple[str, str | None] | None = None,
     train: Sequences | None = None,
     compute: ComputeSpec | None = None,
     elsewhere: Callable[[str], Elsewhere] | None = None,
@@ -55,6 +56,7 @@ def contest(
         unit: what its split held out, rows or tokens; that is what the intervals resample, too.
         groups: where whole groups of rows were held out, the group of each row of ``test``, as integers; then groups
             are resampled. Rows of a group are equal numbers. With unit ``token`` they say nothing.
+        tokenised: of a frozen set, its name for words and the digest of its vocabulary where that is known.
         train: the challenger's training side, for the baseline of ``must_beat_baseline``.
         elsewhere: for a model's URL the processes that score it; its dataset is the one whose rows ``test`` shows, and
             both models are sent to the challenger's processes.
@@ -68,6 +70,12 @@ def contest(
     loaded = [load_trained(each.model) for each in contenders]
     remarks = _refuse_unfair(called, contenders, loaded, test, classes)
     ours = loaded[0]
+    if tokenised is not None:
+        told = [
+            fairness.refuse_other_tokens(name, one.tokenizer, *tokenised)
+            for name, one in zip(called, loaded, strict=True)
+        ]
+        remarks += [words for words in told if words]
     refuse_coarse(spec, affordable(spec.bootstrap, len(ours.class_map)), len(ours.class_map))
     known = None if groups is None or unit != "row" else _by_row(test, groups)
     test = fairness.labelled_rows(test)

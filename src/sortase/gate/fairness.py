@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import storage
-from ..data import classmap
+from ..data import classmap, vocabulary
 from ..data.fingerprints import HEAD, Training, Unit, fingerprints, labelled_tokens, overlap, seen_rows, windows
 from ..data.sequences import IGNORED, Sequences, open_dataset
 from ..errors import InputError
@@ -66,6 +66,24 @@ def frozen(url: str, task: Task) -> tuple[Sequences, dict[str, int] | None]:
     if known is None and url.rstrip("/").endswith("_labeled.dataset") and storage.exists(beside):
         known = classmap.read(beside)
     return sequences, known
+
+
+def refuse_other_tokens(name: str, tokenizer: Any, what: str, theirs: str | None) -> str | None:
+    """``theirs``: ``vocabulary.digest`` of what ``what`` was tokenised with. Returns a remark where nothing tells.
+
+    Raises:
+        InputError: the same ids mean other tokens to the model.
+    """
+    if theirs is None or tokenizer is None:
+        return f"nothing tells whether {what} was tokenised with the vocabulary of {name}"
+    ours = vocabulary.digest(tokenizer.get_vocab())
+    if ours != theirs:
+        raise InputError(
+            f"{what} was tokenised with another vocabulary than that of {name} (digests {theirs[:12]} and "
+            f"{ours[:12]}): the same ids mean other tokens. Tokenise it with tokenize.vocabulary and tokenize.medians of the model; a "
+            "version that was made from counts has vocabulary.pkl and medians.json in its folder"
+        )
+    return None
 
 
 def refuse_other_task(challenger: str, ours: Task, champion: str, theirs: Task) -> None:

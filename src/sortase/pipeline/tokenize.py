@@ -179,7 +179,7 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
         ):  # also those of genes that these data lack: what is made from later data goes on from this file
             medians = {**read_medians(spec.medians), **medians}
         storage.write_json(storage.join(output, NAMES["medians"]), medians)
-        publish(work.dataset, shards, features, inputs)
+        publish(work.dataset, shards, features, inputs, vocabulary.describe(tokens))
         storage.write_json(storage.join(output, NAMES["mark"]), {**summary, "inputs": inputs})
         undo.pop_all()
     return _result(output, summary)

@@ -13,7 +13,7 @@ from .. import storage
 from ..cluster.place import placed
 from ..config.load import parse, settings_of
 from ..config.run import Config
-from ..errors import ConfigError, GateError
+from ..errors import ConfigError, GateError, SortaseError
 from ..pipeline.attempts import attempted_from
 from ..registry.context import context
 from ..registry.models import Model, model_of, names
@@ -152,10 +152,13 @@ def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         _retrain(options, outcome, should_stop, say)
     except BaseException as error:
         outcome.fail(error)
+        try:
+            summary.deliver(outcome, options.summary, options.output_json)
+        except SortaseError as fault:  # it does not take the place of what happened
+            say(f"retrain: what happened is not written down: {fault}")
         raise
-    finally:
-        summary.deliver(outcome, options.summary, options.output_json)
     print(outcome.words)
+    summary.deliver(outcome, options.summary, options.output_json)
 
 
 def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, say: Say) -> None:

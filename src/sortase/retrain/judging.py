@@ -9,6 +9,7 @@ from typing import Any
 from .. import storage
 from ..config.gate import GateSpec
 from ..config.run import Config
+from ..data import vocabulary
 from ..gate.contest import contest
 from ..gate.fairness import Contender
 from ..gate.judge import judge
@@ -24,7 +25,7 @@ from .evaluated import evaluated, sides_of
 from .register import training_hashes
 
 Say = Callable[[str], None]
-FORMAT = 2  # of what a verdict is made from
+FORMAT = 3  # of what a verdict is made from
 
 
 def judge_version(
@@ -88,6 +89,7 @@ def _judged(
         on.test,
         unit=on.unit,
         groups=on.groups,
+        tokenised=(f"the evaluation set {spec.dataset}", vocabulary.of_dataset(spec.dataset)) if spec.dataset else None,
         spec=spec,
         classes=on.classes,
         train=sides.train if sides else None,

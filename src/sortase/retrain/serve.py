@@ -11,6 +11,7 @@ from ..cluster.place import placed
 from ..config.compute import ComputeSpec
 from ..config.evaluate import PredictSpec
 from ..config.load import parse, settings_of, validate
+from ..data import vocabulary
 from ..errors import ConfigError
 from ..registry.models import resolve
 from ..registry.names import is_reference
@@ -25,6 +26,7 @@ def predict_with(options: argparse.Namespace, say: Callable[[str], None]) -> Non
         ConfigError: data or output are not named, or a setting is wrong.
         InputError: the model cannot read the data.
     """
+    from ..gate.fairness import refuse_other_tokens
     from ..model.load import load_trained
     from ..pipeline.parts import Elsewhere
     from ..pipeline.place_model import place_model
@@ -48,6 +50,9 @@ def predict_with(options: argparse.Namespace, say: Callable[[str], None]) -> Non
         model = version.model
         say(f"predict: {options.model} is version {version.name}")
     trained = load_trained(model)
+    known = vocabulary.of_dataset(spec.dataset)
+    if known is not None and trained.tokenizer is not None:
+        refuse_other_tokens(f"the model {options.model}", trained.tokenizer, spec.dataset, known)
     with placed(compute) as where:
         elsewhere = None
         if where.score_map is not None:

@@ -23,7 +23,7 @@ SIGNS = {
     "failed": "Failed",
 }
 MARKDOWN, JSON = "retrain.md", "retrain.json"
-_CALLS = re.compile(r"@(?=\w)|(?<!&)#(?=\d)")  # names of classes call nobody, and point to no issue
+_CALLS = re.compile(r"@(?!\d{8}T\d{6}-)(?=\w)|(?<!&)#(?=\d)")  # names of classes call nobody, and point to no issue
 
 
 def markdown(outcome: Outcome) -> str:
@@ -94,7 +94,8 @@ def learn(outcome: Outcome, folder: RunFolder, submission: str, say: Callable[[s
 
 
 def deliver(outcome: Outcome, summary: str | None, output: str | None) -> None:
-    """Append the Markdown to a file such as ``$GITHUB_STEP_SUMMARY``, and write the JSON to another."""
+    """Append the Markdown to a file such as ``$GITHUB_STEP_SUMMARY``, and write the JSON to another; StorageError where
+    that fails."""
     if summary is not None:
         append(summary, markdown(outcome))
     if output is not None:
