@@ -80,8 +80,8 @@ def refuse_other_tokens(name: str, tokenizer: Any, what: str, theirs: str | None
     if ours != theirs:
         raise InputError(
             f"{what} was tokenised with another vocabulary than that of {name} (digests {theirs[:12]} and "
-            f"{ours[:12]}): the same ids mean other tokens. Tokenise it with tokenize.vocabulary and tokenize.medians of the model; a "
-            "version that was made from counts has vocabulary.pkl and medians.json in its folder"
+            f"{ours[:12]}): the same ids mean other tokens. Tokenise it with tokenize.vocabulary and tokenize.medians "
+            "of the model; a version that was made from counts has vocabulary.pkl and medians.json in its folder"
         )
     return None
 
