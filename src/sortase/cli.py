@@ -121,11 +121,6 @@ def on_cluster(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
     getattr(commands, options.command)(options, should_stop, say)
 
 
-def _retrains_elsewhere(options: argparse.Namespace) -> bool:
-    places = ("address", "values", "namespace", "context", "image")
-    return options.command == "retrain" and any(getattr(options, name) for name in places)
-
-
 class StopSwitch:
     """The first SIGINT or SIGTERM asks the work to stop, and says so; a second SIGINT interrupts at once."""
 
@@ -172,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if getattr(options, "model", None) and options.command == "predict":
         work = predict_with_model
     try:
-        waits = work is on_cluster or _retrains_elsewhere(options)
+        waits = work is on_cluster or (options.command == "retrain" and registry_options.elsewhere(options))
         words = "no longer waiting" if waits else "stopping at the next step and keeping a checkpoint"
         with StopSwitch(words) as switch:
             work(options, switch)

@@ -76,19 +76,24 @@ def write(url: str, vocabulary: dict[str, int]) -> None:
 
 
 def digest(tokens: Mapping[str, int]) -> str:
-    """SHA-256 (hex) of token -> id without the special tokens, which a tokenizer may add behind the others."""
-    pairs = sorted((str(token), int(index)) for token, index in tokens.items() if token not in _AROUND)
+    """SHA-256 (hex) of token -> id."""
+    pairs = sorted((str(token), int(index)) for token, index in tokens.items())
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+
+def plain_digest(tokens: Mapping[str, int]) -> str:
+    """``digest`` without the special tokens, which a tokenizer may add behind the others."""
+    return digest({token: index for token, index in tokens.items() if token not in _AROUND})
 
 
 def describe(tokens: Mapping[str, int]) -> str:
     """The words of a dataset's description in which its vocabulary travels, also with a selection of its rows."""
-    return _DESCRIPTION + digest(tokens)
+    return _DESCRIPTION + plain_digest(tokens)
 
 
 def of_dataset(url: str) -> str | None:
-    """``digest`` of the vocabulary that a saved dataset was tokenised with: by its description, or by the dictionary
-    that lies beside it; None where neither tells."""
+    """``plain_digest`` of the vocabulary that a saved dataset was tokenised with: by its description, or by the
+    dictionary that lies beside it; None where neither tells."""
     info = storage.join(url, "dataset_info.json")
     folder = url.rstrip("/").rpartition("/")[0]
     beside = storage.join(folder, "vocabulary.json") if folder else "vocabulary.json"
@@ -96,4 +101,4 @@ def of_dataset(url: str) -> str | None:
     for line in (described or "").splitlines():
         if line.startswith(_DESCRIPTION):
             return line.removeprefix(_DESCRIPTION)
-    return digest(read(beside)) if storage.exists(beside) else None
+    return plain_digest(read(beside)) if storage.exists(beside) else None

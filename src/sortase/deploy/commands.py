@@ -26,9 +26,10 @@ from ..pipeline.overview import overview
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.stop_request import ask_to_stop
 from .follow import Follower
+from .options import named
 from .plan import Plan, plan_run, pods_of
 from .state import State
-from .targets import Target, again, named, submission_of, target_of, target_or_folder
+from .targets import Target, again, submission_of, target_of, target_or_folder
 
 Say = Callable[[str], None]
 Stop = Callable[[], bool]

@@ -41,6 +41,11 @@ def _add_run(command: argparse.ArgumentParser, stages: list[str]) -> None:
     command.add_argument("--attempt", type=int, help="number that starts a run again after its end (default: 1)")
 
 
+def named(options: argparse.Namespace) -> bool:
+    """Whether the options name a cluster."""
+    return bool(options.address or options.values or options.namespace or options.context)
+
+
 def add_place(command: argparse.ArgumentParser) -> None:
     command.add_argument("--address", help="dashboard of a Ray cluster, as http://127.0.0.1:8265 (else: Kubernetes)")
     command.add_argument(

@@ -13,6 +13,7 @@ from ..config.load import check, settings_of
 from ..errors import ConfigError
 from ..pipeline.run_folder import RunFolder
 from .chart import Object, read_values, rendered
+from .options import named
 from .submission import Submission
 
 
@@ -115,11 +116,6 @@ def _target(submission: Submission, values: dict[str, Any], options: argparse.Na
     objects = rendered(submission, values, cluster.namespace)
     (name,) = [each["metadata"]["name"] for each in objects if each["kind"] == "RayJob"]
     return Target(submission, cluster, name, objects)
-
-
-def named(options: argparse.Namespace) -> bool:
-    """Whether the options name a cluster."""
-    return bool(options.address or options.values or options.namespace or options.context)
 
 
 def target_or_folder(options: argparse.Namespace) -> tuple[Target | None, RunFolder]:

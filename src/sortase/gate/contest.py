@@ -68,14 +68,8 @@ def contest(
     contenders = [challenger] if champion is None else [challenger, champion]
     called = [f"the {role} {each.name}" for role, each in zip(("challenger", "champion"), contenders, strict=False)]
     loaded = [load_trained(each.model) for each in contenders]
-    remarks = _refuse_unfair(called, contenders, loaded, test, classes)
+    remarks = _refuse_unfair(called, contenders, loaded, test, classes, tokenised)
     ours = loaded[0]
-    if tokenised is not None:
-        told = [
-            fairness.refuse_other_tokens(name, one.tokenizer, *tokenised)
-            for name, one in zip(called, loaded, strict=True)
-        ]
-        remarks += [words for words in told if words]
     refuse_coarse(spec, affordable(spec.bootstrap, len(ours.class_map)), len(ours.class_map))
     known = None if groups is None or unit != "row" else _by_row(test, groups)
     test = fairness.labelled_rows(test)
@@ -122,25 +116,28 @@ def _refuse_unfair(
     loaded: list[Trained],
     test: Sequences,
     classes: dict[str, int] | None,
+    tokenised: tuple[str, str | None] | None,
 ) -> list[str]:
     ours, name = loaded[0], called[0]
-    remarks = []
+    remarks: list[str | None] = []
     if classes is not None:
         fairness.refuse_other_ids(name, ours.class_map, classes)
     else:
         remarks.append("the evaluation set does not tell its classes: its class ids were taken as the challenger's")
-    if len(contenders) == 1:
-        return remarks
-    theirs, other = loaded[1], called[1]
-    fairness.refuse_other_task(name, ours.task, other, theirs.task)
-    fairness.refuse_other_classes(name, ours.class_map, other, theirs.class_map)
-    one, two = (
-        (each.vocabulary or fairness.digest_of(trained.tokenizer), int(trained.model.config.vocab_size))
-        for each, trained in zip(contenders, loaded, strict=True)
-    )
-    remark = fairness.refuse_other_vocabulary(name, one, other, two)
-    fairness.refuse_other_lengths(name, ours.max_length, other, theirs.max_length, test, ours.task)
-    return [*remarks, remark] if remark else remarks
+    if len(contenders) == 2:
+        theirs, other = loaded[1], called[1]
+        fairness.refuse_other_task(name, ours.task, other, theirs.task)
+        fairness.refuse_other_classes(name, ours.class_map, other, theirs.class_map)
+        one, two = (
+            (each.vocabulary or fairness.digest_of(trained.tokenizer), int(trained.model.config.vocab_size))
+            for each, trained in zip(contenders, loaded, strict=True)
+        )
+        remarks.append(fairness.refuse_other_vocabulary(name, one, other, two))
+        fairness.refuse_other_lengths(name, ours.max_length, other, theirs.max_length, test, ours.task)
+    if tokenised is not None:
+        for each, trained in zip(called, loaded, strict=True):
+            remarks.append(fairness.refuse_other_tokens(each, trained.tokenizer, *tokenised))
+    return [words for words in remarks if words]
 
 
 def _by_row(test: Sequences, groups: np.ndarray) -> Groups:

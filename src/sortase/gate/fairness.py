@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +41,7 @@ def vocabulary_digest(model: str) -> str | None:
 
 
 def digest_of(tokenizer: Any) -> str | None:
-    if tokenizer is None:
-        return None
-    pairs = sorted((str(token), int(number)) for token, number in tokenizer.get_vocab().items())
-    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+    return None if tokenizer is None else vocabulary.digest(tokenizer.get_vocab())
 
 
 def frozen(url: str, task: Task) -> tuple[Sequences, dict[str, int] | None]:
@@ -69,14 +64,15 @@ def frozen(url: str, task: Task) -> tuple[Sequences, dict[str, int] | None]:
 
 
 def refuse_other_tokens(name: str, tokenizer: Any, what: str, theirs: str | None) -> str | None:
-    """``theirs``: ``vocabulary.digest`` of what ``what`` was tokenised with. Returns a remark where nothing tells.
+    """``theirs``: ``vocabulary.plain_digest`` of what ``what`` was tokenised with. Returns a remark where nothing
+    tells.
 
     Raises:
         InputError: the same ids mean other tokens to the model.
     """
     if theirs is None or tokenizer is None:
         return f"nothing tells whether {what} was tokenised with the vocabulary of {name}"
-    ours = vocabulary.digest(tokenizer.get_vocab())
+    ours = vocabulary.plain_digest(tokenizer.get_vocab())
     if ours != theirs:
         raise InputError(
             f"{what} was tokenised with another vocabulary than that of {name} (digests {theirs[:12]} and "

@@ -65,7 +65,7 @@ class Attempt:
             "started": self.started,
             "ended": now(),
             "host": socket.gethostname(),
-            "submission": _submission(),
+            "submission": submission_name(),
         }
         try:
             with storage.impatiently():
@@ -100,7 +100,8 @@ def _exit_code(error: BaseException | None) -> int:
     return error.exit_code if isinstance(error, SortaseError) else 1
 
 
-def _submission() -> str | None:
+def submission_name() -> str | None:
+    """Of the job that this process is, where it was submitted as one."""
     return os.environ.get("SORTASE_SUBMISSION") or None
 
 
@@ -160,7 +161,7 @@ def refuse_again(folder_url: str) -> None:
         ConfigError, ConflictError, CancelledError, GateError: the submission was refused, is out of date, was
             cancelled, taken over by another one, or its model did not pass the gate.
     """
-    submission = _submission()
+    submission = submission_name()
     if submission is None:
         return
     wish = RunFolder(folder_url).read("stop.json") or {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from .. import storage
+from ..pipeline.attempts import submission_name
 from ..pipeline.run_folder import RunFolder
 from ..registry.context import context
 
@@ -18,5 +17,5 @@ def ask(folder: RunFolder, who: str | None) -> None:
 
 def asked_by(folder: RunFolder, who: str | None) -> dict[str, str]:
     """What was left, in a submitted job; otherwise the caller."""
-    told: dict[str, str] | None = folder.read(FILE) if os.environ.get("SORTASE_SUBMISSION") else None
+    told: dict[str, str] | None = folder.read(FILE) if submission_name() else None
     return told or context(who)

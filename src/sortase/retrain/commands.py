@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -14,7 +13,7 @@ from ..cluster.place import placed
 from ..config.load import parse, settings_of
 from ..config.run import Config
 from ..errors import ConfigError, GateError, SortaseError
-from ..pipeline.attempts import attempted_from
+from ..pipeline.attempts import attempted_from, submission_name
 from ..registry.context import context
 from ..registry.models import Model, model_of, names
 from ..registry.moves import history, move, table
@@ -24,6 +23,7 @@ from ..registry.versions import Version, versions
 from . import summary
 from .listing import described, listed, told
 from .mirror import mirror, require
+from .options import elsewhere
 from .outcome import Outcome
 from .plan import folder_of, model_named, rules_of
 from .promotion import Moved
@@ -163,7 +163,7 @@ def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
 
 def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, say: Say) -> None:
     from .steps import retrain as do
-    from .submitted import elsewhere, submit
+    from .submitted import submit
 
     text = _text(options)
     overrides = [*options.set, *([f"registry.url={json.dumps(options.registry)}"] if options.registry else [])]
@@ -176,9 +176,7 @@ def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, s
         try:
             do(config, outcome, generation=options.generation, who=options.who, say=say, should_stop=should_stop)
         except BaseException as error:
-            if (
-                options.generation and outcome.run is None
-            ):  # refused before it was worked on; whoever submitted it waits
-                outcome.submission = os.environ.get("SORTASE_SUBMISSION")
+            if options.generation and outcome.run is None:  # refused at once, and whoever submitted it waits
+                outcome.submission = submission_name()
                 summary.keep_failure(outcome, folder_of(config), error, say)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from .register import training_hashes, version_name
 @dataclass(frozen=True)
 class Evaluated:
     """Rows of the dataset at ``url``, whose class map is ``classes`` where it tells. ``groups``: the number of each
-    row's group, where whole groups were split."""
+    row's group, where whole groups were split. ``train``: the training side for a baseline, where it is there."""
 
     url: str
     test: Sequences
@@ -37,6 +38,16 @@ class Evaluated:
     unit: Unit
     remarks: tuple[str, ...] = ()
     groups: np.ndarray | None = None
+    train: Sequences | None = None
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The prepared data that a version's run still holds."""
+
+    url: str
+    sides: Sides
+    split: SplitSpec
 
 
 def evaluated(version: Version, config: Config, spec: GateSpec) -> Evaluated:
@@ -47,18 +58,18 @@ def evaluated(version: Version, config: Config, spec: GateSpec) -> Evaluated:
         InputError: the frozen set has labels or columns that do not fit.
     """
     task = task_of(version.record["task"])
+    own = _own(version, task) if spec.dataset is None or spec.must_beat_baseline else None
+    train = own.sides.train if own is not None and spec.must_beat_baseline else None
     if spec.dataset is not None:
         on = frozen_set(spec.dataset, task, version.classes, training_hashes(version).unit, config)
-        return replace(on, groups=_groups(on.url, on.test, config.split))
-    sides = sides_of(version, task)
-    prepared = _prepared(RunFolder(version.record["run"]))
-    if sides is None or prepared is None:
+        return replace(on, groups=_groups(on.url, on.test, config.split), train=train)
+    if own is None:
         raise MissingInputError(
             f"the data of {version.record['run']} are gone or were made again since, and with them the test side of "
             f"{version.name}; name a frozen evaluation set in gate.dataset"
         )
-    split = check(RunFolder(version.record["run"]).read("run.json")["config"]).split
-    return Evaluated(prepared, sides.test, version.classes, sides.unit, groups=_groups(prepared, sides.test, split))
+    test, groups = own.sides.test, _groups(own.url, own.sides.test, own.split)
+    return Evaluated(own.url, test, version.classes, own.sides.unit, groups=groups, train=train)
 
 
 def _groups(url: str, test: Sequences, split: SplitSpec) -> np.ndarray | None:
@@ -68,37 +79,35 @@ def _groups(url: str, test: Sequences, split: SplitSpec) -> np.ndarray | None:
     return column_classes(source, split.column)[1][test.rows] if split.column in source.features else None
 
 
-def sides_of(version: Version, task: Task) -> Sides | None:
+def _own(version: Version, task: Task) -> _Own | None:
     """None where the run's data are gone, or no longer those of this version; the registry holds no copy of them."""
     folder = RunFolder(version.record["run"])
     try:
         same = version_name(folder) == version.name
     except ConfigError:  # a stage is worked on, or its mark is gone
         same = False
-    prepared = _prepared(folder) if same else None
-    return read_sides(prepared, folder.path("data", "split.parquet"), task) if prepared else None
-
-
-def _prepared(folder: RunFolder) -> str | None:
-    run = folder.read("run.json")
+    run = folder.read("run.json") if same else None
     if run is None:
         return None
-    prefix = check(run["config"], f"{folder.url}/run.json").run.prefix
-    url = folder.path("data", f"{prefix}_labeled.dataset")
-    return url if storage.exists(url) else None
+    config = check(run["config"], f"{folder.url}/run.json")
+    url = folder.path("data", f"{config.run.prefix}_labeled.dataset")
+    if not storage.exists(url):
+        return None
+    return _Own(url, read_sides(url, folder.path("data", "split.parquet"), task), config.split)
 
 
 def frozen_set(url: str, task: Task, classes: dict[str, int], unit: Unit, config: Config) -> Evaluated:
     """As it is where it has the ids of these classes; else labelled anew from its names."""
     if not storage.exists(url):
         raise MissingInputError(f"gate.dataset: there is no dataset at {url}")
-    names = _names(url, task)
+    features = open_source(url).features
+    names = _names(features.get(task.label_column))
     if names is not None and dict(zip(names, range(len(names)), strict=True)) == classes:
         return Evaluated(url, *frozen(url, task), unit)
-    if names is None and _has_ids(url, task, config.labels.column):
+    if names is None and _has_ids(features, task, config.labels.column):
         return Evaluated(url, *frozen(url, task), unit)
     labels = config.labels.model_copy(update={"mapping": classes})
-    if task.unit == "row" and labels.column not in open_source(url).features:
+    if task.unit == "row" and labels.column not in features:
         labels = labels.model_copy(update={"column": task.label_column})
     named = config.model_copy(update={"labels": labels})
     left_out = new_labels(named, url)
@@ -109,17 +118,15 @@ def frozen_set(url: str, task: Task, classes: dict[str, int], unit: Unit, config
     return Evaluated(made.dataset_path, *frozen(made.dataset_path, task), unit, tuple(remarks))
 
 
-def _names(url: str, task: Task) -> list[str] | None:
+def _names(feature: Any) -> list[str] | None:
     """Of a ClassLabel column."""
-    feature = open_source(url).features.get(task.label_column)
     inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
     names = inner.get("names") if isinstance(inner, dict) else None
     return list(names) if names else None
 
 
-def _has_ids(url: str, task: Task, column: str | None) -> bool:
+def _has_ids(features: dict[str, Any], task: Task, column: str | None) -> bool:
     """Whether labels are ids already: those of tokens always, those of rows where the column of names is not there."""
-    features = open_source(url).features
     feature = features.get(task.label_column)
     if not isinstance(feature, dict):
         return False

@@ -11,7 +11,7 @@ from .. import storage
 from ..config.run import Config
 from ..data.shards import STATE
 from ..errors import InputError, MissingInputError
-from ..pipeline.run import Run, resolved
+from ..pipeline.run import Run
 from ..pipeline.run_folder import FITTING, RunFolder, digest
 from ..pipeline.stages import STAGES
 from ..pipeline.where import Here
@@ -46,8 +46,8 @@ def data_fingerprint(config: Config) -> str:
 
 
 def settings_digest(config: Config) -> str:
-    """Of everything else that shapes the model. Where it is computed, its names and its users' matters do not."""
-    config = resolved(config)
+    """Of everything else that shapes the model, of a configuration without aliases of versions. Where it is computed,
+    its names and its users' matters do not."""
     settings = config.model_dump(mode="json", include=set(_SHAPING), exclude_defaults=True)
     for section, name in (*_SPEED, *_DATA):
         (settings.get(section) or {}).pop(name, None)

@@ -14,14 +14,13 @@ from ..gate.contest import contest
 from ..gate.fairness import Contender
 from ..gate.judge import judge
 from ..gate.verdict import verdict
-from ..model.task import task_of
 from ..pipeline.parts import Elsewhere
 from ..pipeline.run_folder import digest
 from ..pipeline.where import Where
 from ..registry.models import Model
 from ..registry.versions import Version
 from . import verdicts
-from .evaluated import evaluated, sides_of
+from .evaluated import evaluated
 from .register import training_hashes
 
 Say = Callable[[str], None]
@@ -76,7 +75,6 @@ def _judged(
     version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, inputs: str, say: Say
 ) -> dict[str, Any]:
     on = evaluated(version, config, spec)
-    sides = sides_of(version, task_of(version.record["task"])) if spec.must_beat_baseline else None
     map_ = where.score_map
 
     def elsewhere(url: str) -> Elsewhere:
@@ -92,14 +90,13 @@ def _judged(
         tokenised=(f"the evaluation set {spec.dataset}", vocabulary.of_dataset(spec.dataset)) if spec.dataset else None,
         spec=spec,
         classes=on.classes,
-        train=sides.train if sides else None,
+        train=on.train,
         compute=config.compute,
         elsewhere=elsewhere if map_ is not None else None,
         seed=config.run.seed,
         say=say,
     )
-    for words in on.remarks:
-        result.remarks.append(words)
+    result.remarks.extend(on.remarks)
     return verdict(result, judge(result, spec), spec, inputs)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from ..deploy.options import add_place
+from ..deploy.options import add_place, named
 
 COMMANDS = {
     "retrain": "train again on new data, judge the model, and promote it; call it again after any death",
@@ -15,6 +15,11 @@ COMMANDS = {
     "rollback": "give the champion's place back to the version before",
     "models": "models, versions, aliases and their history",
 }
+
+
+def elsewhere(options: argparse.Namespace) -> bool:
+    """Whether a retraining is to be a job on a cluster."""
+    return named(options) or bool(options.image)
 
 
 def add_commands(commands: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,17 @@ from ..config.run import Config
 from ..data.source import open_source
 from ..data.split import column_classes
 from ..errors import ConfigError
+from ..pipeline.run import resolved
 from ..pipeline.run_folder import RunFolder, digest
 from ..registry.models import Model, model_of
 from ..registry.moves import rolled_back
 from ..registry.names import CHAMPION, VERSION, is_reference, parse
 from ..registry.versions import Version, read
 from .generation import data_fingerprint, settings_digest
+from .outcome import Outcome
+from .promotion import undone_words
 
+Say = Callable[[str], None]
 PINNED = {"vocabulary": "vocabulary.pkl", "medians": "medians.json"}
 
 
@@ -60,7 +64,50 @@ def kept(champion: Version | None) -> dict[str, Any] | None:
     return {"classes": champion.classes, **{k: files[name]["sha256"] for k, name in PINNED.items() if name in files}}
 
 
-def refuse_itself(config: Config, model: Model) -> None:
+@dataclass(frozen=True)
+class Due:
+    """What a call is about: ``config`` is as it was given, with versions in the place of aliases."""
+
+    config: Config
+    rules: GateSpec
+    model: Model
+    generation: Generation
+
+
+def due_of(config: Config, outcome: Outcome) -> Due:
+    """Look at registry and data, and tell ``outcome`` what is new.
+
+    Raises:
+        ConfigError: no rules, no registry, or a model that would go on from itself.
+    """
+    rules = rules_of(config)
+    storage.configure(config.storage)
+    model = model_named(config)
+    _refuse_itself(config, model)
+    with storage.impatiently():
+        champion = model.champion
+        config = resolved(config)
+        generation = generation_of(config, champion)
+    outcome.champion, outcome.news = champion.name if champion else None, generation.news()
+    return Due(config, rules, model, generation)
+
+
+def held_back(due: Due, outcome: Outcome, say: Say) -> bool:
+    """Whether a version that was made from the same data and settings was rolled back: then a person decides."""
+    undone = _rolled_back_before(due.model, due.generation)
+    if undone is None:
+        return False
+    outcome.state = "waiting"
+    outcome.words = f"nothing to do: {undone['undone']}, made from these data, {undone_words(undone)}"
+    say(f"retrain: {outcome.words}")
+    return True
+
+
+def nothing_words(champion: Version) -> str:
+    return f"nothing to do: {champion.name} was made from these data"
+
+
+def _refuse_itself(config: Config, model: Model) -> None:
     """ConfigError where the model is to go on from an alias of its own: each promotion would be news."""
     checkpoint = config.model.checkpoint
     if checkpoint is None or not is_reference(checkpoint):
@@ -73,7 +120,7 @@ def refuse_itself(config: Config, model: Model) -> None:
         )
 
 
-def rolled_back_before(model: Model, generation: Generation) -> dict[str, Any] | None:
+def _rolled_back_before(model: Model, generation: Generation) -> dict[str, Any] | None:
     """The rollback of a version that was made from the same data and settings."""
     for name, undone in rolled_back(model.url, CHAMPION).items():
         version = read(model.url, name)

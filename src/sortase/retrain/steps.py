@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from .. import __version__, storage
 from ..cluster.place import placed
-from ..config.gate import GateSpec
 from ..config.run import Config
 from ..errors import CancelledError, ConflictError, GateError
-from ..pipeline.attempts import attempted, refuse_again
+from ..pipeline.attempts import attempted, refuse_again, submission_name
 from ..pipeline.drift import check, drift
 from ..pipeline.profile import profile
-from ..pipeline.run import resolved, run
+from ..pipeline.run import run
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.stop_request import listening
 from ..pipeline.where import Where
-from ..registry.models import Model
 from ..registry.moves import last, move
 from ..registry.names import CHALLENGER, CHAMPION
 from ..registry.versions import Version
@@ -31,20 +27,8 @@ from .generation import data_fingerprint
 from .judging import judge_version, words_of
 from .mirror import mirror, require
 from .outcome import Outcome
-from .plan import (
-    Generation,
-    folder_of,
-    generation_of,
-    keep_pins,
-    model_named,
-    new_labels,
-    refuse_itself,
-    rolled_back_before,
-    rules_of,
-    run_of,
-    without,
-)
-from .promotion import promote, undone_words
+from .plan import Due, due_of, folder_of, held_back, keep_pins, new_labels, nothing_words, run_of, without
+from .promotion import promote
 from .register import register
 
 Say = Callable[[str], None]
@@ -54,14 +38,11 @@ ROUNDS = 5  # of judging again because the champion moved meanwhile
 
 @dataclass(frozen=True, kw_only=True)
 class Retraining:
-    """A generation that is worked on: ``asked_for`` by the configuration that was given; ``config`` is that of its own
-    run. ``asked``: by whom."""
+    """A generation that is worked on: ``due``, in its own run, whose ``config`` and ``folder`` these are. ``asked``: by
+    whom."""
 
-    asked_for: Config
+    due: Due
     config: Config
-    rules: GateSpec
-    model: Model
-    generation: Generation
     folder: RunFolder
     asked: dict[str, str]
     outcome: Outcome
@@ -88,22 +69,12 @@ def retrain(
         ConflictError: data or champion changed meanwhile.
         CancelledError: stopped on request; the same command continues.
     """
-    rules = rules_of(config)
-    storage.configure(config.storage)
-    model = model_named(config)
-    refuse_itself(config, model)
-    with storage.impatiently():
-        champion = model.champion
-        config = resolved(config)
-        wanted = generation_of(config, champion)
-        undone = rolled_back_before(model, wanted)
-    outcome.champion, outcome.news = champion.name if champion else None, wanted.news()
-    own = run_of(config, wanted)
+    due = due_of(config, outcome)
+    wanted, champion = due.generation, due.generation.champion
     if champion is not None and outcome.news is None:
-        _nothing(config, model, champion, outcome, generation is not None, say)
+        _nothing(due, champion, outcome, generation is not None, say)
         return
-    if undone is not None:
-        waits_since(undone, outcome, say)
+    if held_back(due, outcome, say):
         return
     if generation is not None and generation != wanted.name:
         raise ConflictError(
@@ -112,12 +83,13 @@ def retrain(
         )
     say(f"retrain: {outcome.news}; this is generation {wanted.name}")
     require(config.registry.mlflow)
-    foresee(own, rules, model, champion)
+    own = run_of(due.config, wanted)
+    foresee(own, due.rules, due.model, champion)
     folder = folder_of(own)
     asked = asked_by(folder, who)
     with storage.impatiently():
         refuse_again(folder.url)
-    outcome.run, outcome.submission = folder.url, os.environ.get("SORTASE_SUBMISSION")
+    outcome.run, outcome.submission = folder.url, submission_name()
     wish = threading.Event()
 
     def stops() -> bool:
@@ -130,11 +102,8 @@ def retrain(
         summary.kept(outcome, attempt.folder, say),
     ):
         current = Retraining(
-            asked_for=config,
+            due=due,
             config=own,
-            rules=rules,
-            model=model,
-            generation=wanted,
             folder=folder,
             asked=asked,
             outcome=outcome,
@@ -145,33 +114,27 @@ def retrain(
         _decide(current, _made(current))
 
 
-def _nothing(config: Config, model: Model, champion: Version, outcome: Outcome, in_job: bool, say: Say) -> None:
+def _nothing(due: Due, champion: Version, outcome: Outcome, in_job: bool, say: Say) -> None:
     """The champion was made from these data. In the job that was submitted to make it, that is its success: it died
     before it could say so."""
-    mirror(config.registry.mlflow, model, champion, alias=CHAMPION, say=say)
-    folder = folder_of(config)
-    outcome.state, outcome.words = "nothing", f"nothing to do: {champion.name} was made from these data"
+    mirror(due.config.registry.mlflow, due.model, champion, alias=CHAMPION, say=say)
+    folder = folder_of(due.config)
+    outcome.state, outcome.words = "nothing", nothing_words(champion)
     if in_job and champion.record["run"] == folder.url:
-        moved = last(model.url, CHAMPION) or {}
+        moved = last(due.model.url, CHAMPION) or {}
         outcome.state, outcome.words = "promoted", f"{champion.name} is the champion"
         outcome.version, outcome.moved, outcome.champion = champion.name, moved, moved.get("before")
         outcome.drift, outcome.verdict_url = folder.read("drift.json"), moved.get("gate")
         outcome.verdict = storage.read_json(outcome.verdict_url) if outcome.verdict_url else None
     if in_job:
-        outcome.run, outcome.submission = folder.url, os.environ.get("SORTASE_SUBMISSION")
+        outcome.run, outcome.submission = folder.url, submission_name()
         summary.keep(outcome, folder)
-    say(f"retrain: {outcome.words}")
-
-
-def waits_since(undone: dict[str, Any], outcome: Outcome, say: Say) -> None:
-    outcome.state = "waiting"
-    outcome.words = f"nothing to do: {undone['undone']}, made from these data, {undone_words(undone)}"
     say(f"retrain: {outcome.words}")
 
 
 def _made(current: Retraining) -> Version:
     """The run, finished and registered."""
-    config, generation, folder, outcome = current.config, current.generation, current.folder, current.outcome
+    config, generation, folder, model = current.config, current.due.generation, current.folder, current.due.model
     was_prepared = folder.mark("prepare") is not None
     keep_pins(config, generation.champion)
     if config.tokenize is not None:
@@ -184,21 +147,21 @@ def _made(current: Retraining) -> Version:
 
     def after(stage: str) -> None:
         if stage == "prepare":
-            if not was_prepared and data_fingerprint(current.asked_for) != generation.data:
+            if not was_prepared and data_fingerprint(current.due.config) != generation.data:
                 raise ConflictError("the data changed while they were read; call again when they are complete")
             _look(current, config, left_out)
 
     run(config, say=current.say, should_stop=current.should_stop, where=current.where, after=after)
-    version = register(folder, current.model.url, current.asked)
-    outcome.version = version.name
-    current.say(f"retrain: {folder.url} is version {version.name} of {current.model.name}")
-    mirror(config.registry.mlflow, current.model, version, say=current.say)
+    version = register(folder, model.url, current.asked)
+    current.outcome.version = version.name
+    current.say(f"retrain: {folder.url} is version {version.name} of {model.name}")
+    mirror(config.registry.mlflow, model, version, say=current.say)
     return version
 
 
 def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None:
     """Before anything is trained: how far the data drifted, and whether the gate could judge on them."""
-    generation, folder = current.generation, current.folder
+    generation, folder = current.due.generation, current.folder
     champion = generation.champion
     told = {
         "generation": generation.name,
@@ -215,25 +178,23 @@ def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None
         storage.write_json(folder.path("drift.json"), current.outcome.drift)
         current.say(found.table())
         check(found, limits)
-    foresee_rows(current.config, current.rules, champion, folder)
+    foresee_rows(current.config, current.due.rules, champion, folder)
 
 
 def _decide(current: Retraining, version: Version) -> None:
     """Judge, and promote what passes; once more where the champion moved in between."""
-    config, model, outcome, say = current.config, current.model, current.outcome, current.say
+    config, model, outcome, say = current.config, current.due.model, current.outcome, current.say
     for _ in range(ROUNDS):
         champion = model.champion
         if champion is not None and champion.name == version.name:
             mirror(config.registry.mlflow, model, version, alias=CHAMPION, say=say)
             outcome.state, outcome.words = "promoted", f"{version.name} is the champion"
             return
-        undone = rolled_back_before(model, current.generation)  # while this was at work
-        if undone is not None:
-            waits_since(undone, outcome, say)
+        if held_back(current.due, outcome, say):  # rolled back while this was at work
             return
         _go_on(current, f"before {version.name} was judged")
         move(model.url, CHALLENGER, version.name, kind="set", asked=current.asked)
-        verdict, url = judge_version(model, version, champion, config, current.rules, current.where, say)
+        verdict, url = judge_version(model, version, champion, config, current.due.rules, current.where, say)
         outcome.verdict, outcome.verdict_url = verdict, url
         if not verdict["passed"]:
             outcome.state, outcome.words = "refused", f"{version.name} did not pass the gate: {words_of(verdict)}"

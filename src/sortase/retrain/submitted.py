@@ -8,31 +8,23 @@ from dataclasses import replace
 from typing import Any
 
 from .. import storage
-from ..config.gate import GateSpec
 from ..config.run import Config
 from ..deploy.commands import end_as, follow
 from ..deploy.submission import Submission
-from ..deploy.targets import Target, named, target_for
+from ..deploy.targets import Target, target_for
 from ..errors import ConfigError, WorkFailedError
-from ..pipeline.run import resolved
 from ..pipeline.run_folder import digest
-from ..registry.models import Model
 from ..registry.moves import last
 from ..registry.names import CHAMPION
 from . import summary
 from .asked import ask
 from .foresight import foresee
 from .outcome import Outcome
-from .plan import folder_of, generation_of, model_named, refuse_itself, rolled_back_before, rules_of, run_of
-from .steps import waits_since
+from .plan import Due, due_of, folder_of, held_back, nothing_words, run_of
 
 Say = Callable[[str], None]
 ATTEMPTS = 100
 AGAIN = (1, 3, 4, 5)  # exit codes after which another attempt may succeed
-
-
-def elsewhere(options: argparse.Namespace) -> bool:
-    return named(options) or bool(options.image)
 
 
 def submit(
@@ -49,36 +41,27 @@ def submit(
     have passed, is followed by another attempt. A job that ended is asked again only when the champion has moved since,
     or another evaluation set lies where it was.
     """
-    rules = rules_of(config)
-    storage.configure(config.storage)
-    model = model_named(config)
-    refuse_itself(config, model)
     if not config.registry.url:
         raise ConfigError("registry.url is not in the configuration; the job on the cluster needs it there")
-    with storage.impatiently():
-        champion = model.champion
-        config = resolved(config)
-        generation = generation_of(config, champion)
-        undone = rolled_back_before(model, generation)
-    outcome.champion, outcome.news = champion.name if champion else None, generation.news()
+    due = due_of(config, outcome)
+    config, champion = due.config, due.generation.champion
     if champion is not None and outcome.news is None:
-        outcome.state, outcome.words = "nothing", f"nothing to do: {champion.name} was made from these data"
+        outcome.state, outcome.words = "nothing", nothing_words(champion)
         say(f"retrain: {outcome.words}")
         return
-    if undone is not None:
-        waits_since(undone, outcome, say)
+    if held_back(due, outcome, say):
         return
-    own = run_of(config, generation)
-    foresee(own, rules, model, champion)
+    own = run_of(config, due.generation)
+    foresee(own, due.rules, due.model, champion)
     folder = folder_of(own)
     outcome.run = folder.url
     written = {
         **settings,
         "run": {**settings["run"], "name": own.run.name},
         "model": {**settings["model"], **({"checkpoint": config.model.checkpoint} if config.model.checkpoint else {})},
-        "registry": {**(settings.get("registry") or {}), "name": model.name},
+        "registry": {**(settings.get("registry") or {}), "name": due.model.name},
     }
-    arguments = ("--generation", generation.name, "--against", _against(model, rules))
+    arguments = ("--generation", due.generation.name, "--against", _against(due))
     first = Submission(config.model_copy(update={"run": own.run}), written, "retrain", arguments)
     first.require_reachable_paths()
     target = _attempt(first, options)
@@ -102,10 +85,10 @@ def _is_followed(submission: Submission, number: int, options: argparse.Namespac
     return bool(target.backend.state(target.name).phase != "absent")
 
 
-def _against(model: Model, rules: GateSpec) -> str:
+def _against(due: Due) -> str:
     """What a job's verdict depends on beside the generation: that the champion has not moved, and the frozen set."""
-    moved = last(model.url, CHAMPION)
-    frozen = storage.fingerprint(rules.dataset) if rules.dataset else None
+    moved = last(due.model.url, CHAMPION)
+    frozen = storage.fingerprint(due.rules.dataset) if due.rules.dataset else None
     return digest([moved and moved["number"], frozen])[:8]
 
 
