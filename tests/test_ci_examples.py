@@ -6,19 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from programs import program
 from sortase.cli import parser
+from workflows import CI, SHELL, read, step
 
-ROOT = Path(__file__).resolve().parents[1]
-GITHUB = sorted((ROOT / "docs" / "ci" / "github").glob("*.yml"))
-GITLAB = sorted((ROOT / "docs" / "ci" / "gitlab").glob("*.yml"))
+GITHUB = sorted((CI / "github").glob("*.yml"))
+GITLAB = sorted((CI / "gitlab").glob("*.yml"))
 EXTRA = "pip install -e '.[test]'"
 ACTIONLINT = "go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 SECRET_WORDS = ("secrets.", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
@@ -34,15 +33,14 @@ if os.path.basename(sys.argv[0]) == "gh" and sys.argv[1] == "api":
 Calls = list[list[str]]
 
 
-def lint(*command: str) -> None:
-    done = subprocess.run([program(command[0], EXTRA), *command[1:]], capture_output=True, text=True)
+def lint(*command: str, hint: str = EXTRA) -> None:
+    done = subprocess.run([program(command[0], hint), *command[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 class TestLint:
     def test_workflows_by_actionlint(self) -> None:
-        done = subprocess.run([program("actionlint", ACTIONLINT), *GITHUB], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
+        lint("actionlint", *map(str, GITHUB), hint=ACTIONLINT)
 
     def test_workflows_by_zizmor(self) -> None:
         """Their security: pinned actions, least permissions, no expression inside a script."""
@@ -58,20 +56,6 @@ class TestLint:
     @pytest.mark.parametrize("path", [*GITHUB, *GITLAB], ids=lambda path: f"{path.parent.name}-{path.stem}")
     def test_no_long_lived_secret_is_used(self, path: Path) -> None:
         assert not [word for word in SECRET_WORDS if word in path.read_text()]
-
-
-def read(path: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load(path.read_text()))
-
-
-def steps(path: Path) -> Iterator[dict[str, Any]]:
-    for job in read(path)["jobs"].values():
-        yield from job["steps"]
-
-
-def step(path: Path, name: str) -> dict[str, Any]:
-    (found,) = [each for each in steps(path) if each.get("name") == name]
-    return found
 
 
 @pytest.fixture
@@ -92,7 +76,7 @@ def shell(tmp_path: Path) -> Callable[..., Calls]:
         calls = tmp_path / "calls"
         calls.write_text("")
         done = subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+            [*SHELL, script],
             cwd=tmp_path,
             env={**os.environ, "PATH": path, "CALLS": str(calls), **environment},
             capture_output=True,
@@ -112,7 +96,7 @@ def understood(calls: Calls) -> list[Any]:
 
 
 class TestGitHub:
-    RETRAIN, PROMOTE = (ROOT / "docs" / "ci" / "github" / f"{name}.yml" for name in ("retrain", "promote"))
+    RETRAIN, PROMOTE = (CI / "github" / f"{name}.yml" for name in ("retrain", "promote"))
 
     def test_when_and_one_at_a_time(self) -> None:
         workflow = read(self.RETRAIN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,39 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrain_data import cell_settings, cells, sequence_settings, sequences, write
+from retrain_place import Place
 from sortase import predict_from_checkpoint, storage
 from sortase.cli import main
 from sortase.registry.models import Model
-from sortase.registry.moves import history, table
+from sortase.registry.moves import history
 from sortase.registry.versions import versions
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-class Place:
-    """A folder or bucket with data, a configuration and what comes of them."""
-
-    def __init__(self, root: str, folder: Path, **sections: Any):
-        self.root, self.folder = root, folder
-        self.config = write(folder / "retrain.yaml", sequence_settings(root, **sections))
-        self.model = Model(storage.join(root, "registry", "small"), "small")
-
-    def data(self, **options: Any) -> None:
-        """The newest data take the place of those before."""
-        storage.remove(storage.join(self.root, "data"))
-        local = self.folder / "made"
-        shutil.rmtree(local, ignore_errors=True)
-        sequences(**options).save_to_disk(str(local))
-        storage.upload(local, storage.join(self.root, "data"))
-
-    def retrain(self, *options: str) -> tuple[int, dict[str, Any]]:
-        out = self.folder / "out.json"
-        code = main(["retrain", "-c", self.config, "--output-json", str(out), *options])
-        return code, json.loads(out.read_text())
-
-    @property
-    def aliases(self) -> dict[str, str]:
-        return table(self.model.url).aliases
 
 
 @pytest.fixture

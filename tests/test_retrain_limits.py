@@ -10,6 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset
 
 from retrain_data import cell_settings, cells, sequence_settings, sequences, write
+from retrain_place import Place
 from sortase import storage
 from sortase.cli import main
 from sortase.config.load import check
@@ -20,7 +21,6 @@ from sortase.registry.moves import history, table
 from sortase.retrain import summary
 from sortase.retrain.outcome import Outcome
 from sortase.retrain.register import training_hashes
-from test_retrain import Place
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -65,20 +65,31 @@ class TestForesight:
         assert (code, not_trained(out)) == (2, True)
         assert f"there is no dataset at {place.root}/nowhere" in out["words"]
 
-    def test_a_test_side_that_the_champion_was_trained_on(self, place: Place) -> None:
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            pytest.param(
+                ["split={strategy: random, test_size: 0.5}"], "trained on", id="a test side it was trained on"
+            ),
+            pytest.param(
+                ["split={strategy: random, test_size: 0.3}", "gate.overlap=drop", "gate.min_units=40"],
+                "gate.min_units asks for 40",
+                id="too few rows that it has not seen",
+            ),
+            pytest.param(["labels.mapping={a: 0, b: 1, c: 2, d: 3}"], "'d'", id="classes that it does not have"),
+            pytest.param(
+                ["model={checkpoint: registry://small@champion}"],
+                "retrain.from_champion: true",
+                id="a model that would go on from its own alias",
+            ),
+        ],
+    )
+    def test_what_does_not_suit_the_champion(self, place: Place, settings: list[str], words: str) -> None:
         place.data(n=60)
         assert place.retrain()[0] == 0
-        code, out = place.retrain("--set", "split={strategy: random, test_size: 0.5}")
+        code, out = place.retrain(*(part for setting in settings for part in ("--set", setting)))
         assert (code, not_trained(out)) == (2, True)
-        assert "trained on" in out["words"]
-
-    def test_too_few_rows_that_it_has_not_seen(self, place: Place) -> None:
-        place.data(n=60)
-        assert place.retrain()[0] == 0
-        options = ("--set", "split={strategy: random, test_size: 0.3}", "--set", "gate.overlap=drop")
-        code, out = place.retrain(*options, "--set", "gate.min_units=40")
-        assert (code, not_trained(out)) == (2, True)
-        assert "gate.min_units asks for 40" in out["words"]
+        assert words in out["words"]
 
     def test_a_frozen_set_of_other_classes(self, place: Place) -> None:
         place.data(n=60)
@@ -88,20 +99,6 @@ class TestForesight:
         code, out = place.retrain("--set", f"gate.dataset={other}")
         assert (code, not_trained(out)) == (2, True)
         assert "'z'" in out["words"]
-
-    def test_classes_that_the_champion_does_not_have(self, place: Place) -> None:
-        place.data(n=60)
-        assert place.retrain()[0] == 0
-        code, out = place.retrain("--set", "labels.mapping={a: 0, b: 1, c: 2, d: 3}")
-        assert (code, not_trained(out)) == (2, True)
-        assert "'d'" in out["words"]
-
-    def test_a_model_that_would_go_on_from_its_own_alias(self, place: Place) -> None:
-        place.data(n=60)
-        assert place.retrain()[0] == 0
-        code, out = place.retrain("--set", "model={checkpoint: registry://small@champion}")
-        assert (code, not_trained(out)) == (2, True)
-        assert "retrain.from_champion: true" in out["words"]
 
     def test_a_first_model_too(self, place: Place) -> None:
         place.data(n=60)

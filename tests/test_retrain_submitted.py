@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from retrain_data import sequences
+from retrain_place import Place
 from sortase import storage
 from sortase.cli import main
 from sortase.deploy.state import State, failed
@@ -22,7 +23,6 @@ from sortase.deploy.submission import Submission
 from sortase.deploy.targets import Target
 from sortase.errors import ConfigError
 from sortase.retrain import steps, submitted, summary
-from test_retrain import Place
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

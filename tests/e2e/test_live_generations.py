@@ -14,20 +14,15 @@ from typing import Any
 
 import pytest
 import yaml
-from live import ROOT, Cluster, until, values
+from live import Cluster, until, values
 
 from retrain_data import cell_settings, generation, tokenized_cells
 from sortase import storage
 from sortase.registry.models import Model
 from sortase.registry.moves import history, table
+from workflows import CI, SHELL, step
 
 NAME = "cell-types"
-
-
-def script(workflow: str, step: str) -> str:
-    jobs = yaml.safe_load((ROOT / "docs" / "ci" / "github" / f"{workflow}.yml").read_text())["jobs"]
-    (found,) = [each for job in jobs.values() for each in job["steps"] if each.get("name") == step]
-    return str(found["run"])
 
 
 @dataclass(frozen=True)
@@ -37,10 +32,10 @@ class Checkout:
     folder: Path
     environment: dict[str, str]
 
-    def start(self, workflow: str, step: str, **environment: str) -> subprocess.Popen[str]:
-        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script(workflow, step)]
+    def start(self, workflow: str, name: str, **environment: str) -> subprocess.Popen[str]:
+        script = step(CI / "github" / f"{workflow}.yml", name)["run"]
         return subprocess.Popen(
-            command,
+            [*SHELL, script],
             cwd=self.folder,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
