@@ -1,6 +1,7 @@
 """The gate's rules: what may be written, and what they say of figures that are known exactly."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,19 @@ def test_without_a_champion_only_absolute_rules_hold() -> None:
     told = verdict(found, judge(found, only_relative), only_relative)
     assert told["passed"] is True
     assert "no rule could be applied" in text(told)
+
+
+def test_rules_that_do_not_look_at_the_champion_are_remarked() -> None:
+    found = result(wrong(LABELS, a=0.2), wrong(LABELS, a=0.1))
+
+    def remarks(**rules: Any) -> list[str]:
+        spec = GateSpec(**rules)
+        return list(verdict(found, judge(found, spec), spec)["remarks"])
+
+    (remark,) = remarks(accuracy=0.5, must_beat_baseline=True, max_slowdown=2)
+    assert re.search(r"macro F1 0\.9\d+ against its 0\.9\d+\): a worse one passes", remark)
+    assert remarks(accuracy=0.5, macro_f1=">= champion - 0.1") == []
+    assert remarks(accuracy=0.5, max_class_recall_drop=0.2) == []
 
 
 def test_a_class_that_got_worse_is_seen_although_macro_f1_rises() -> None:

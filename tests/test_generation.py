@@ -12,7 +12,7 @@ from datasets import Dataset, load_from_disk
 from retrain_data import cell_settings, sequence_settings, sequences
 from sortase import storage
 from sortase.config.load import check, dump, parse
-from sortase.retrain.generation import data_fingerprint, settings_digest
+from sortase.retrain.generation import data_fingerprint, settings_digests
 from sortase.retrain.plan import generation_of
 
 
@@ -43,7 +43,7 @@ class TestData:
         assert (tmp_path / "other" / "state.json").read_text() != (tmp_path / "data" / "state.json").read_text()
         other = config(tmp_path, data={"dataset": f"{tmp_path}/other"})
         assert data_fingerprint(other) == data_fingerprint(config(tmp_path))
-        assert settings_digest(other) == settings_digest(config(tmp_path))
+        assert settings_digests(other) == settings_digests(config(tmp_path))
 
     def test_remote_data_are_listed_and_not_read(
         self, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -73,11 +73,11 @@ class TestSettings:
         ],
     )
     def test_what_shapes_no_model(self, tmp_path: Path, change: dict[str, Any]) -> None:
-        assert settings_digest(config(tmp_path, **change)) == settings_digest(config(tmp_path))
+        assert settings_digests(config(tmp_path, **change)) == settings_digests(config(tmp_path))
 
     def test_parts_worked_on_at_a_time(self, tmp_path: Path) -> None:
         data = {"dataset": f"{tmp_path}/data", "nproc": 2}
-        assert settings_digest(config(tmp_path, data=data)) == settings_digest(config(tmp_path))
+        assert settings_digests(config(tmp_path, data=data)) == settings_digests(config(tmp_path))
 
     @pytest.mark.parametrize(
         "change",
@@ -88,7 +88,7 @@ class TestSettings:
         ],
     )
     def test_what_shapes_the_model(self, tmp_path: Path, change: dict[str, Any]) -> None:
-        assert settings_digest(config(tmp_path, **change)) != settings_digest(config(tmp_path))
+        assert settings_digests(config(tmp_path, **change)) != settings_digests(config(tmp_path))
 
     def test_the_content_of_files_counts(self, tmp_path: Path) -> None:
         for name, content in (("one.pkl", b"x"), ("two.pkl", b"x"), ("three.pkl", b"y")):
@@ -96,7 +96,7 @@ class TestSettings:
         labels = {
             name: {"column": "cell_type", "vocabulary": f"{tmp_path}/{name}.pkl"} for name in ("one", "two", "three")
         }
-        one, two, three = (settings_digest(config(tmp_path, labels=each)) for each in labels.values())
+        one, two, three = (settings_digests(config(tmp_path, labels=each)) for each in labels.values())
         assert one == two != three
 
 

@@ -259,6 +259,16 @@ class TestRollback:
         promote(model, second, override="mended")
         assert second.name not in rolled_back(model.url, CHAMPION)
 
+    def test_an_override_in_favour_of_an_older_version_is_a_way_back(self, model: Model) -> None:
+        made = [version(model, name) for name in NAMES[:3]]
+        for each in made:
+            promote(model, each, override="start")
+        assert rolled_back(model.url, CHAMPION) == {}, "the way forward takes nothing back"
+        promote(model, made[1], override="complaints", asked={"who": "ann"})
+        assert list(rolled_back(model.url, CHAMPION)) == [made[2].name]
+        with pytest.raises(GateError, match=f"replaced by the older {made[1].name} by ann on .*: complaints"):
+            promote(model, made[2])
+
     def test_nothing_to_roll_back(self, model: Model) -> None:
         with pytest.raises(ConfigError, match="has no champion"):
             rollback(model)

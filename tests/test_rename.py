@@ -192,7 +192,7 @@ def test_labels_that_the_mapping_lacks_are_refused_with_their_rows(tmp_path: Pat
         InputError, match=r"labels 'new' \(7 rows\), 'newer' \(1 row\) are not in label_mapping"
     ) as found:
         prepared(source, tmp_path / "out", {"max_examples_per_class": 5}, labels=labels)
-    assert "labels.rename" in str(found.value) and "{new: b}" in str(found.value)
+    assert "labels.rename" in str(found.value) and "labels.rename: {new: CLASS}" in str(found.value)
     assert not (tmp_path / "out").exists()
     made = prepared(source, tmp_path / "out", labels=labels | {"rename": {"new": "b", "newer": None}})
     assert made.summary["units"] == {"b": 27, "a": 30} and made.class_map == {"b": 0, "a": 1}

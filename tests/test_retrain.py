@@ -76,7 +76,7 @@ class TestWhatIsNew:
         assert place.retrain("--set", "compute.start_timeout=99", "--set", "card.license=mit")[1]["state"] == "nothing"
         code, changed = place.retrain("--set", "train.num_train_epochs=7")
         assert code in (0, 6)
-        assert changed["news"] == f"the settings are not those of {first['version']}"
+        assert changed["news"] == f"the settings (train) are not those of {first['version']}"
 
     def test_a_run_that_was_promoted_by_hand_is_known(self, place: Place) -> None:
         place.data(n=60)
@@ -101,9 +101,11 @@ class TestLabels:
         place.data(n=60)
         place.retrain()
         self._with_new_label(place)
-        for setting in ('labels.rename={"z": "a"}', "retrain.new_labels=drop"):
+        for setting in ("retrain.new_labels=drop", 'labels.rename={"z": "a"}'):
             code, done = place.retrain("--set", setting)
             assert code in (0, 6), done["words"]
+            assert ("the settings (labels)" if "rename" in setting else "the data are not") in done["news"]
+            assert any(note.startswith("label 'z' (") for note in done["notes"]), done["notes"]
             classes = storage.read_json(storage.join(done["run"], "data", "run_id_class_dict.json"))
             assert sorted(classes) == ["a", "b", "c"]
 

@@ -14,7 +14,7 @@ from retrain_place import Place
 from sortase import storage
 from sortase.cli import main
 from sortase.config.load import check
-from sortase.errors import FencedError
+from sortase.errors import CancelledError, FencedError
 from sortase.pipeline.run_folder import RunFolder
 from sortase.registry.models import Model
 from sortase.registry.moves import history, table
@@ -53,6 +53,13 @@ def not_trained(outcome: dict[str, Any]) -> bool:
 
 
 class TestForesight:
+    def test_a_registry_that_cannot_be_written(self, place: Place) -> None:
+        place.data(n=60)
+        (place.folder / "file").touch()
+        code, out = place.retrain("--registry", f"{place.folder}/file/registry")
+        assert (code, not_trained(out)) == (3, True)
+        assert "file/registry" in out["words"]
+
     def test_without_a_test_side(self, place: Place) -> None:
         place.data(n=60)
         code, out = place.retrain("--set", "split={strategy: random, test_size: 0}")
@@ -298,8 +305,37 @@ class TestPromotion:
         assert "rolled back" in out["words"]
         assert place.aliases["champion"] == first
 
+    def test_a_person_who_goes_back_by_override_is_not_overruled(self, place: Place) -> None:
+        place.data(n=60)
+        first = place.retrain()[1]["version"]
+        place.data(n=240, seed=1)
+        second = place.retrain()[1]
+        assert second["state"] == "promoted", second["words"]
+        assert main(["promote", f"small@{first}", "-c", place.config, "--override", "complaints"]) == 0
+        code, out = place.retrain()
+        assert (code, out["state"]) == (0, "waiting"), out["words"]
+        assert "replaced by the older" in out["words"] and "complaints" in out["words"]
+        assert place.aliases["champion"] == first
+
+
+class TestListing:
+    def test_a_model_that_is_not_there(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+        place.data(n=60)
+        place.retrain()
+        assert main(["models", "smal", "-c", place.config]) == 2
+        assert "models of this registry: small" in capsys.readouterr().err
+
 
 class TestSummary:
+    def test_what_is_not_known_yet_is_not_told(self) -> None:
+        outcome = Outcome(model="m")
+        outcome.fail(CancelledError("stopped"))
+        text = summary.markdown(outcome)
+        assert text.startswith("## Retraining of m: cancelled")
+        assert "| Champion before | – |" in text
+        outcome.news = "there is no champion yet"
+        assert "| Champion before | none |" in summary.markdown(outcome)
+
     def test_one_that_cannot_be_written_hides_no_verdict(
         self, place: Place, capsys: pytest.CaptureFixture[str]
     ) -> None:

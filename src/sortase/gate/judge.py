@@ -64,6 +64,18 @@ def refuse_coarse(spec: GateSpec, resamples: int, classes: int) -> None:
         )
 
 
+def uncompared(result: Result, spec: GateSpec) -> Iterator[str]:
+    """A remark where no rule looks at what the champion gets right: then a worse model passes."""
+    if result.champion is None or spec.max_class_recall_drop is not None or any(each.relative for each in spec.limits):
+        return
+    ours, theirs = (each.value("macro_f1") for each in (result.challenger, result.champion))
+    figures = "" if ours is None or theirs is None else f" (macro F1 {ours:.4f} against its {theirs:.4f})"
+    yield (
+        f"no rule compares the new model's quality with the champion's{figures}: a worse one passes, too; such a rule "
+        "is gate.macro_f1: '>= champion - 0.005'"
+    )
+
+
 def meets(value: float, sign: str, limit: float) -> bool:
     return bool(COMPARE[sign](value, limit + (ROUNDING if sign in (">", "<=") else -ROUNDING)))
 

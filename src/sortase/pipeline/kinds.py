@@ -70,8 +70,9 @@ def _unknown(labels: list[str], decision: Decision, class_map: Mapping[str, int]
     what, verb = ("labels", "are") if len(labels) > 1 else ("label", "is")
     return (
         f"{what} {shown}{more} {verb} not in label_mapping, which has {sorted(class_map)}. Say with labels.rename "
-        f"which class each counts as ({{{labels[0]}: {next(iter(class_map))}}}; null drops its rows), add them to the "
-        "mapping, or filter their rows away"
+        f"which of these each counts as (labels.rename: {{{labels[0]}: CLASS}}; null drops its rows), add them to the "
+        "mapping, or filter their rows away; in a retraining the classes are the champion's, and retrain.new_labels: "
+        "drop leaves the rows out"
     )
 
 

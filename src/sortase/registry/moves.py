@@ -140,10 +140,17 @@ def version_before(model_url: str, alias: str) -> str | None:
 
 
 def rolled_back(model_url: str, alias: str) -> dict[str, dict[str, Any]]:
-    """By version, the rollback that took the alias away from it, where no later move gave it back."""
+    """By version, the move back that took the alias away from it, where no later move gave it back."""
     found: dict[str, dict[str, Any]] = {}
     for each in history(model_url, alias):
         found.pop(each["version"], None)
-        if each["kind"] == "rollback" and each["before"] is not None:
+        if _goes_back(each):
             found[each["before"]] = each
     return found
+
+
+def _goes_back(record: dict[str, Any]) -> bool:
+    """A rollback, or an override in favour of an older version: names begin with the time when a run was created."""
+    if record["before"] is None:
+        return False
+    return record["kind"] == "rollback" or bool(record.get("override") and record["version"] < record["before"])

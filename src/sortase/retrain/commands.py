@@ -12,7 +12,7 @@ from .. import storage
 from ..cluster.place import placed
 from ..config.load import parse, settings_of
 from ..config.run import Config
-from ..errors import ConfigError, GateError, SortaseError
+from ..errors import ConfigError, GateError, MissingInputError, SortaseError
 from ..pipeline.attempts import attempted_from, submission_name
 from ..registry.context import context
 from ..registry.models import Model, model_of, names
@@ -138,8 +138,11 @@ def models(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         _show(options, moves, lambda: told(moves) or f"no alias of {model.name} has moved")
         return
     found: list[Version] = [model.version(wanted)] if wanted else list(versions(model.url))
+    if not found:
+        others = ", ".join(names(model.url.rpartition("/")[0])) or "none"
+        raise MissingInputError(f"{model.url} holds no version; models of this registry: {others}")
     aliases = table(model.url).aliases
-    _show(options, [each.record for each in found], lambda: described(model, found, aliases, whole=wanted is not None))
+    _show(options, [each.record for each in found], lambda: described(found, aliases, whole=wanted is not None))
 
 
 def _show(options: argparse.Namespace, value: Any, words: Callable[[], str]) -> None:

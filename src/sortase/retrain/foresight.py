@@ -14,18 +14,21 @@ from ..model.task import task_of
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.sides import read_sides
 from ..registry.models import Model
+from ..registry.moves import require_exclusive
 from ..registry.versions import Version
 from .evaluated import frozen_set
 from .judging import contender
 
 
 def foresee(config: Config, rules: GateSpec, model: Model, champion: Version | None) -> None:
-    """Of the configuration alone.
+    """Of the configuration, and the registry.
 
     Raises:
-        ConfigError: the run would have no test side, which its version is registered with.
+        ConfigError: the run would have no test side, which its version is registered with; or the registry's storage
+            does not create files exclusively.
         InputError: its classes would not be the champion's.
         MissingInputError: the frozen evaluation set is not there.
+        StorageError: the registry cannot be written.
     """
     if config.split.strategy != "column" and not config.split.test_size:
         raise ConfigError(
@@ -36,6 +39,8 @@ def foresee(config: Config, rules: GateSpec, model: Model, champion: Version | N
         refuse_other_classes("labels.mapping", config.labels.mapping, f"the champion {champion.name}", champion.classes)
     if rules.dataset is not None and not storage.exists(rules.dataset):
         raise MissingInputError(f"gate.dataset: there is no dataset at {rules.dataset}")
+    with storage.impatiently():
+        require_exclusive(model.url)
 
 
 def foresee_rows(config: Config, rules: GateSpec, champion: Version | None, folder: RunFolder) -> None:

@@ -45,9 +45,14 @@ def data_fingerprint(config: Config) -> str:
     return digest([told, storage.fingerprint(url, without=(STATE,))])
 
 
-def settings_digest(config: Config) -> str:
-    """Of everything else that shapes the model, of a configuration without aliases of versions. Where it is computed,
-    its names and its users' matters do not."""
+def settings_digests(config: Config) -> tuple[str, dict[str, str]]:
+    """Of everything else that shapes the model, of a configuration without aliases of versions; and by section."""
+    shaping = _shaping(config)
+    return digest(shaping), {name: digest(section) for name, section in shaping.items()}
+
+
+def _shaping(config: Config) -> dict[str, Any]:
+    """By section. Where it is computed, its names and its users' matters do not."""
     settings = config.model_dump(mode="json", include=set(_SHAPING), exclude_defaults=True)
     for section, name in (*_SPEED, *_DATA):
         (settings.get(section) or {}).pop(name, None)
@@ -67,7 +72,7 @@ def settings_digest(config: Config) -> str:
         "compute": weights,
         "batch": config.train.global_batch(config.compute.max_workers),
     }
-    return digest({**{name: section for name, section in settings.items() if section}, **shapes})
+    return {**{name: section for name, section in settings.items() if section}, **shapes}
 
 
 def lineage(folder: RunFolder) -> dict[str, Any]:
@@ -81,6 +86,7 @@ def lineage(folder: RunFolder) -> dict[str, Any]:
     config = check(run["config"], f"{folder.url}/run.json")
     told = run.get("retrain") or {}
     made = marks[fitted]
+    settings, sections = (told["settings"], told.get("sections")) if told else settings_digests(config)
     return {
         "run": folder.url,
         "created": run["created"],
@@ -89,7 +95,8 @@ def lineage(folder: RunFolder) -> dict[str, Any]:
             "fingerprint": told.get("data") or _data_of(config, folder, marks),
             "source": config.data.dataset or (config.tokenize and config.tokenize.input),
         },
-        "config": told.get("settings") or settings_digest(config),
+        "config": settings,
+        "sections": sections,
         "code": made.get("code") or run.get("code"),
         "image": made.get("image") or run.get("image"),
         "parents": _parents(config),

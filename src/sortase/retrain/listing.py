@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..registry.models import Model
 from ..registry.versions import Version
 
 
@@ -21,7 +20,7 @@ def listed(known: Mapping[str, Mapping[str, str]]) -> str:
     )
 
 
-def described(model: Model, found: Iterable[Version], aliases: Mapping[str, str], whole: bool) -> str:
+def described(found: Iterable[Version], aliases: Mapping[str, str], whole: bool) -> str:
     """A line a version, newest first; ``whole``: everything of one."""
     if whole:
         return "\n\n".join(_whole(each, aliases) for each in found)
@@ -40,7 +39,7 @@ def described(model: Model, found: Iterable[Version], aliases: Mapping[str, str]
                 str(record["context"]["who"]),
             ]
         )
-    return _columns(rows) if len(rows) > 1 else f"{model.url} holds no version"
+    return _columns(rows)
 
 
 def _number(value: float | None) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from ..errors import CancelledError
 from ..redact import redacted
 
 
 @dataclass
 class Outcome:
-    """``state``: nothing (to do), promoted, waiting (for a person), refused (by the gate), or failed; ``words`` say
-    why. ``submission``: the job that did it, where it was one."""
+    """``state``: nothing (to do), promoted, waiting (for a person), refused (by the gate), cancelled, or failed;
+    ``words`` say why. ``notes``: what became of rows. ``submission``: the job that did it, where it was one."""
 
     model: str
     state: str = "failed"
@@ -20,6 +21,7 @@ class Outcome:
     news: str | None = None
     run: str | None = None
     version: str | None = None
+    notes: list[str] = field(default_factory=list)
     drift: dict[str, Any] | None = None
     verdict: dict[str, Any] | None = None
     verdict_url: str | None = None
@@ -36,6 +38,7 @@ class Outcome:
         """What ended it, where nothing says so yet."""
         if self.state == "failed" and not self.words:
             self.words = str(redacted(f"{type(error).__name__}: {error}"))
+            self.state = "cancelled" if isinstance(error, CancelledError) else "failed"
 
     def learn(self, other: Outcome) -> None:
         """Everything that the other one knows of the same retraining."""

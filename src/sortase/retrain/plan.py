@@ -20,7 +20,7 @@ from ..registry.models import Model, model_of
 from ..registry.moves import rolled_back
 from ..registry.names import CHAMPION, VERSION, is_reference, parse
 from ..registry.versions import Version, read
-from .generation import data_fingerprint, settings_digest
+from .generation import data_fingerprint, settings_digests
 from .outcome import Outcome
 from .promotion import undone_words
 
@@ -34,10 +34,12 @@ def model_named(config: Config) -> Model:
 
 @dataclass(frozen=True)
 class Generation:
-    """``data`` and ``settings`` are digests; ``parent`` the champion's version whose weights are gone on from."""
+    """``data`` and ``settings`` are digests, ``sections`` those of each section of the settings; ``parent`` is the
+    champion's version whose weights are gone on from."""
 
     data: str
     settings: str
+    sections: dict[str, str]
     champion: Version | None
     parent: str | None
 
@@ -51,9 +53,15 @@ class Generation:
         if self.champion is None:
             return "there is no champion yet"
         before = self.champion.record["lineage"]
-        if before["config"] != self.settings:
-            return f"the settings are not those of {self.champion.name}"
-        return None if before["data"]["fingerprint"] == self.data else f"the data are not those of {self.champion.name}"
+        new = ["the data"] if before["data"]["fingerprint"] != self.data else []
+        new += [f"the settings{self._changed(before)}"] if before["config"] != self.settings else []
+        return f"{' and '.join(new)} are not those of {self.champion.name}" if new else None
+
+    def _changed(self, before: dict[str, Any]) -> str:
+        """In brackets, the sections that changed, where the lineage tells."""
+        sections = before.get("sections") or self.sections
+        names = sorted(name for name in {**sections, **self.sections} if sections.get(name) != self.sections.get(name))
+        return f" ({', '.join(names)})" if names else ""
 
 
 def kept(champion: Version | None) -> dict[str, Any] | None:
@@ -135,7 +143,7 @@ def _rolled_back_before(model: Model, generation: Generation) -> dict[str, Any] 
 def generation_of(config: Config, champion: Version | None) -> Generation:
     """Looks at the data without reading all of it."""
     parent = champion.name if champion is not None and config.retrain.from_champion else None
-    return Generation(data_fingerprint(config), settings_digest(config), champion, parent)
+    return Generation(data_fingerprint(config), *settings_digests(config), champion, parent)
 
 
 def run_of(config: Config, generation: Generation) -> Config:

@@ -87,8 +87,9 @@ def _require(
 
 
 def undone_words(undone: dict[str, Any]) -> str:
-    why = f": {undone['why']}" if undone["why"] else ""
-    return f"was rolled back by {undone['context']['who']} on {undone['when']}{why}"
+    reason = undone["why"] or undone["override"]
+    done = "was rolled back" if undone["kind"] == "rollback" else f"was replaced by the older {undone['version']}"
+    return f"{done} by {undone['context']['who']} on {undone['when']}{f': {reason}' if reason else ''}"
 
 
 def rollback(

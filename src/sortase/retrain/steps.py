@@ -167,10 +167,12 @@ def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None
         "generation": generation.name,
         "data": generation.data,
         "settings": generation.settings,
+        "sections": generation.sections,
         "champion": champion and champion.name,
         "parent": generation.parent,
     }
     folder.describe(retrain=told)
+    current.outcome.notes = list((folder.read("data/prepare.json") or {}).get("notes", []))
     if champion is not None:
         limits = config.retrain.drift
         found = drift(storage.read_json(champion.path("profile.json")), profile(folder), limits, left_out=left_out)

@@ -76,7 +76,7 @@ def submit(
         end_as(state, target)
     finally:
         summary.learn(outcome, folder, target.name, say)
-    if outcome.state == "failed":
+    if outcome.state in ("cancelled", "failed"):
         raise WorkFailedError(f"{target.place} succeeded, but left no word of what it did in {folder.url}")
 
 

@@ -12,7 +12,7 @@ from ..errors import SortaseError
 from ..gate.verdict import markdown as verdict_markdown
 from ..pipeline.drift import markdown as drift_markdown
 from ..pipeline.run_folder import RunFolder
-from ..report.card_markdown import Code, escaped, table
+from ..report.card_markdown import Code, bullets, escaped, table
 from .outcome import Outcome
 
 SIGNS = {
@@ -20,6 +20,7 @@ SIGNS = {
     "promoted": "Promoted",
     "waiting": "Waiting",
     "refused": "Stopped",
+    "cancelled": "Cancelled",
     "failed": "Failed",
 }
 MARKDOWN, JSON = "retrain.md", "retrain.json"
@@ -29,7 +30,7 @@ _CALLS = re.compile(r"@(?!\d{8}T\d{6}-)(?=\w)|(?<!&)#(?=\d)")  # names of classe
 def markdown(outcome: Outcome) -> str:
     rows: dict[str, str | None] = {
         "Why": outcome.news,
-        "Champion before": outcome.champion or "none",
+        "Champion before": outcome.champion or (outcome.news and "none"),
         "Version": outcome.version,
         "Run": outcome.run and Code(outcome.run),
         "Verdict": outcome.verdict_url and Code(outcome.verdict_url),
@@ -41,6 +42,8 @@ def markdown(outcome: Outcome) -> str:
     ]
     if outcome.verdict is not None:
         parts += ["### Gate", verdict_markdown(outcome.verdict).strip()]
+    if outcome.notes:
+        parts += ["### The data", bullets([escaped(note) for note in outcome.notes])]
     if outcome.drift is not None:
         parts += ["### The data, against the champion's", drift_markdown(outcome.drift).strip()]
     return _CALLS.sub("\\g<0>\u200b", "\n\n".join(parts)) + "\n"
