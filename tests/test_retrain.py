@@ -196,7 +196,8 @@ class TestServing:
         version = place.model.version(place.retrain()[1]["version"])
         loaded = AutoModelForSequenceClassification.from_pretrained(version.model)
         assert loaded.config.label2id == {"a": 0, "b": 1, "c": 2}
-        assert (Path(version.model) / "README.md").read_text().startswith("---")
+        card = (Path(version.model) / "README.md").read_text()
+        assert card.startswith("---") and f"\n# small {version.name}\n" in card
 
     @pytest.mark.parametrize(
         ("options", "words"),

@@ -12,11 +12,16 @@ from .run_folder import FITTING, RunFolder
 
 
 def write_card(
-    folder: RunFolder, spec: CardSpec, lineage: dict[str, Any] | None = None, *, target: str | None = None
+    folder: RunFolder,
+    spec: CardSpec,
+    lineage: dict[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    target: str | None = None,
 ) -> str:
     """Write README.md into the run's model folder, or to ``target``; returns its path or URL.
 
-    ``lineage``: by default what run.json tells of it.
+    ``lineage``: by default what run.json tells of it. ``name``: of the model; by default the run's.
 
     Raises:
         MissingInputError: there is no run, or it has no trained model.
@@ -26,6 +31,7 @@ def write_card(
     run = folder.read("run.json")
     if run is None:
         raise MissingInputError(f"{folder.url} is no run folder: it has no run.json")
+    run["name"] = name or run.get("name")
     run["stages"] = marks = folder.stages()
     fitted = next((marks[stage] for stage in FITTING if stage in marks), None)
     if fitted is None:

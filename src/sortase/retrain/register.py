@@ -47,7 +47,7 @@ def register(folder: RunFolder, model_url: str, asked: dict[str, str] | None = N
         return found
     url = storage.join(model_url, "versions", name)
     with tempfile.TemporaryDirectory(prefix="sortase-register-") as scratch:
-        record = _collect(folder, Path(scratch))
+        record = _collect(folder, f"{model_url.rpartition('/')[2]} {name}", Path(scratch))
         if version_name(folder) != name:
             raise ConflictError(f"{folder.url} was made again while it was registered; register it once it is finished")
         found = read(model_url, name)
@@ -78,8 +78,8 @@ def version_name(folder: RunFolder) -> str:
     return f"{stamp}-{digest(made)[:8]}"
 
 
-def _collect(folder: RunFolder, scratch: Path) -> dict[str, Any]:
-    """Everything of the version as local files; returns what version.json tells of them."""
+def _collect(folder: RunFolder, title: str, scratch: Path) -> dict[str, Any]:
+    """Everything of the version as local files; returns what version.json tells of them. ``title``: of its card."""
     run = folder.read("run.json")
     config = check(run["config"], f"{folder.url}/run.json")
     told = lineage(folder)
@@ -94,7 +94,7 @@ def _collect(folder: RunFolder, scratch: Path) -> dict[str, Any]:
     training = training_of(folder, config)
     if training is not None:
         training.write(str(scratch / TRAINING))
-    write_card(folder, config.card, told, target=str(scratch / "model" / "README.md"))
+    write_card(folder, config.card, told, name=title, target=str(scratch / "model" / "README.md"))
     evaluation = folder.read("evaluation.json")
     return {
         "run": folder.url,
