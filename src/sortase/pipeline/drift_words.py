@@ -105,7 +105,7 @@ def _facts(told: dict[str, Any]) -> list[str]:
     if left_out:
         lines.append(left_out_words(told))
     if told["unseen_ids"]:
-        lines.append(f"{told['unseen_ids']:,} tokens occur that the earlier training rows never showed")
+        lines.append(f"{several(told['unseen_ids'], 'token')} never shown by the earlier training rows")
     return lines
 
 

@@ -12,7 +12,8 @@ from ..redact import redacted
 @dataclass
 class Outcome:
     """``state``: nothing (to do), promoted, waiting (for a person), refused (by the gate), cancelled, or failed;
-    ``words`` say why. ``notes``: what became of rows. ``submission``: the job that did it, where it was one."""
+    ``words`` say why. ``baseline``: whether the version beats a simple classifier. ``notes``: what became of rows.
+    ``submission``: the job that did it, where it was one."""
 
     model: str
     state: str = "failed"
@@ -21,6 +22,7 @@ class Outcome:
     news: str | None = None
     run: str | None = None
     version: str | None = None
+    baseline: str | None = None
     notes: list[str] = field(default_factory=list)
     drift: dict[str, Any] | None = None
     verdict: dict[str, Any] | None = None

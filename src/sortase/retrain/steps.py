@@ -123,7 +123,8 @@ def _nothing(due: Due, champion: Version, outcome: Outcome, in_job: bool, say: S
     if in_job and champion.record["run"] == folder.url:
         moved = last(due.model.url, CHAMPION) or {}
         outcome.state, outcome.words = "promoted", f"{champion.name} is the champion"
-        outcome.version, outcome.moved, outcome.champion = champion.name, moved, moved.get("before")
+        outcome.version, outcome.baseline = champion.name, champion.record["baseline"]
+        outcome.moved, outcome.champion = moved, moved.get("before")
         outcome.drift, outcome.verdict_url = folder.read("drift.json"), moved.get("gate")
         outcome.verdict = storage.read_json(outcome.verdict_url) if outcome.verdict_url else None
     if in_job:
@@ -153,7 +154,7 @@ def _made(current: Retraining) -> Version:
 
     run(config, say=current.say, should_stop=current.should_stop, where=current.where, after=after)
     version = register(folder, model.url, current.asked)
-    current.outcome.version = version.name
+    current.outcome.version, current.outcome.baseline = version.name, version.record["baseline"]
     current.say(f"retrain: {folder.url} is version {version.name} of {model.name}")
     mirror(config.registry.mlflow, model, version, say=current.say)
     return version

@@ -33,13 +33,15 @@ def markdown(outcome: Outcome) -> str:
         "Champion before": outcome.champion or (outcome.news and "none"),
         "Version": outcome.version,
         "Run": outcome.run and Code(outcome.run),
+        "Baseline": outcome.baseline,
         "Verdict": outcome.verdict_url and Code(outcome.verdict_url),
     }
     parts = [
         f"## Retraining of {escaped(outcome.model)}: {SIGNS[outcome.state].lower()}",
         f"{escaped(outcome.words or 'no words')}.",
-        table(["what", "which"], [[name, value or "–"] for name, value in rows.items()]),
     ]
+    if told := [[name, value] for name, value in rows.items() if value]:
+        parts.append(table(["what", "which"], told))
     if outcome.verdict is not None:
         parts += ["### Gate", verdict_markdown(outcome.verdict).strip()]
     if outcome.notes:
