@@ -60,6 +60,19 @@ class TestForesight:
         assert (code, not_trained(out)) == (3, True)
         assert "file/registry" in out["words"]
 
+    def test_a_champion_whose_files_are_damaged(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+        place.data(n=60)
+        place.retrain()
+        champion = place.model.champion
+        assert champion is not None
+        storage.write_bytes(champion.path("model", "model.safetensors"), b"short")
+        assert main(["gate", "-c", place.config, "--version", "champion"]) == 2
+        assert "is damaged" in capsys.readouterr().err
+        place.data(n=80)
+        code, out = place.retrain()
+        assert (code, not_trained(out)) == (2, True)
+        assert f"version {champion.name} is damaged" in out["words"]
+
     def test_without_a_test_side(self, place: Place) -> None:
         place.data(n=60)
         code, out = place.retrain("--set", "split={strategy: random, test_size: 0}")

@@ -26,7 +26,7 @@ def foresee(config: Config, rules: GateSpec, model: Model, champion: Version | N
     Raises:
         ConfigError: the run would have no test side, which its version is registered with; or the registry's storage
             does not create files exclusively.
-        InputError: its classes would not be the champion's.
+        InputError: its classes would not be the champion's, or the champion's files are not all there.
         MissingInputError: the frozen evaluation set is not there.
         StorageError: the registry cannot be written.
     """
@@ -35,6 +35,8 @@ def foresee(config: Config, rules: GateSpec, model: Model, champion: Version | N
             f"split.test_size is {config.split.test_size}: a model of {model.url} is registered with its evaluation; "
             "leave a test side, also where gate.dataset names a frozen set"
         )
+    if champion is not None:
+        champion.check()
     if champion is not None and config.labels.mapping is not None:
         refuse_other_classes("labels.mapping", config.labels.mapping, f"the champion {champion.name}", champion.classes)
     if rules.dataset is not None and not storage.exists(rules.dataset):
