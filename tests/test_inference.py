@@ -1,5 +1,6 @@
 """Streamed predictions: row order, every row once, and the public functions over saved models."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -96,6 +97,15 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     save(trained("token"), str(tmp_path / "model"))
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(InputError, match="could run code"):
+        load_trained(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"x" * len(data)], ids=["cut", "overwritten"])
+def test_damaged_weights_are_refused(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    save(trained("token"), str(tmp_path / "model"))
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(spoil(weights.read_bytes()))
+    with pytest.raises(InputError, match=r"the weights in .* are damaged"):
         load_trained(str(tmp_path / "model"))
 
 

@@ -203,6 +203,7 @@ def load_trained(directory: str, task: Task | None = None, tokenizer: str | None
     """A model that training saved, its tokenizer (if it has one) and its own class map."""
     import torch
     import transformers
+    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     from .tokenizer import load_tokenizer
@@ -218,8 +219,11 @@ def load_trained(directory: str, task: Task | None = None, tokenizer: str | None
     if not has_weights(directory):
         raise InputError(f"{directory} has no model.safetensors; training it may not have finished")
     auto = getattr(transformers, found.auto_class)
-    with without_library_bars():
-        model = auto.from_pretrained(path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+    try:
+        with without_library_bars():
+            model = auto.from_pretrained(path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+    except SafetensorError as error:
+        raise InputError(f"the weights in {directory} are damaged: {error}") from error
     model.eval()
     source = tokenizer or (directory if has_tokenizer(path) else None)
     loaded = load_tokenizer(source) if source else None
