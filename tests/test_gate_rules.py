@@ -256,6 +256,15 @@ def test_rules_that_do_not_look_at_the_champion_are_remarked() -> None:
     assert remarks(accuracy=0.5, max_class_recall_drop=0.2) == []
 
 
+def test_classes_that_the_evaluation_set_lacks_are_remarked() -> None:
+    labels = LABELS[LABELS != 0]
+    found = result(labels.copy(), labels.copy(), labels)
+    spec = GateSpec(macro_f1=">= champion")
+    assert verdict(found, judge(found, spec), spec)["remarks"] == [
+        "the evaluation set holds nothing of a: nothing is told of them"
+    ]
+
+
 def test_a_class_that_got_worse_is_seen_although_macro_f1_rises() -> None:
     found = result(wrong(LABELS, c=0.5), wrong(LABELS, a=0.5, b=0.5))
     spec = GateSpec(macro_f1="> champion", max_class_recall_drop=0.1, min_class_recall=0.6)

@@ -269,6 +269,16 @@ class TestRollback:
         with pytest.raises(GateError, match=f"replaced by the older {made[1].name} by ann on .*: complaints"):
             promote(model, made[2])
 
+    def test_a_champion_that_is_lost_can_be_left(self, model: Model) -> None:
+        made = [version(model, name) for name in NAMES[:3]]
+        for each in made[:2]:
+            promote(model, each, override="start")
+        storage.remove(made[1].url)
+        assert rollback(model).version.name == made[0].name
+        promote(model, made[2], override="again")
+        storage.remove(made[2].url)
+        assert promote(model, made[0], override="lost").before == made[2].name
+
     def test_nothing_to_roll_back(self, model: Model) -> None:
         with pytest.raises(ConfigError, match="has no champion"):
             rollback(model)

@@ -105,7 +105,7 @@ class TestLabels:
             code, done = place.retrain("--set", setting)
             assert code in (0, 6), done["words"]
             assert ("the settings (labels)" if "rename" in setting else "the data are not") in done["news"]
-            assert any(note.startswith("label 'z' (") for note in done["notes"]), done["notes"]
+            assert any(note.startswith("label 'z' (") for note in done["notes"]) == ("rename" in setting)
             classes = storage.read_json(storage.join(done["run"], "data", "run_id_class_dict.json"))
             assert sorted(classes) == ["a", "b", "c"]
 

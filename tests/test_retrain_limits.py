@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,18 @@ class TestForesight:
         assert (code, not_trained(out)) == (3, True)
         assert "file/registry" in out["words"]
 
-    def test_a_champion_whose_files_are_damaged(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize(
+        "spoil", [lambda data: data[:-1], lambda data: data[:-99] + bytes(99)], ids=["cut", "bits"]
+    )
+    def test_a_champion_whose_files_are_damaged(
+        self, place: Place, spoil: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         place.data(n=60)
         place.retrain()
         champion = place.model.champion
         assert champion is not None
-        storage.write_bytes(champion.path("model", "model.safetensors"), b"short")
+        weights = champion.path("model", "model.safetensors")
+        storage.write_bytes(weights, spoil(storage.read_bytes(weights)))
         assert main(["gate", "-c", place.config, "--version", "champion"]) == 2
         assert "is damaged" in capsys.readouterr().err
         place.data(n=80)

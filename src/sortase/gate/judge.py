@@ -76,6 +76,12 @@ def uncompared(result: Result, spec: GateSpec) -> Iterator[str]:
     )
 
 
+def untested(result: Result) -> Iterator[str]:
+    """A remark on classes of the model that the evaluation set lacks."""
+    if lacking := [each.name for each in result.classes if not each.units]:
+        yield f"the evaluation set holds nothing of {named_classes(lacking)}: nothing is told of them"
+
+
 def meets(value: float, sign: str, limit: float) -> bool:
     return bool(COMPARE[sign](value, limit + (ROUNDING if sign in (">", "<=") else -ROUNDING)))
 

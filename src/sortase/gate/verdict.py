@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config.gate import GateSpec
 from ..pipeline.run_folder import digest
-from .judge import Row, uncompared, worse_classes
+from .judge import Row, uncompared, untested, worse_classes
 from .result import Measured, OneClass, Result
 
 FORMAT = 1
@@ -46,7 +46,7 @@ def verdict(result: Result, rules: list[Row], spec: GateSpec, inputs: str | None
             "seen": result.seen,
         },
         "bootstrap": result.challenger.figures["bootstrap"],
-        "remarks": [*result.remarks, *uncompared(result, spec)],
+        "remarks": [*result.remarks, *uncompared(result, spec), *untested(result)],
         "seconds": round(result.seconds, 3),
     }
 

@@ -18,6 +18,10 @@ class Model:
     url: str
     name: str
 
+    @property
+    def registry(self) -> str:
+        return self.url.rpartition("/")[0]
+
     def alias(self, alias: str) -> Version | None:
         name = table(self.url).aliases.get(alias)
         return find(self.url, name) if name else None

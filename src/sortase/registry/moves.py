@@ -116,8 +116,9 @@ def moved_since(model_url: str, alias: str, found: str | None, expected: str | N
 def require_exclusive(model_url: str) -> None:
     """Refuse a storage that overwrites where it is asked to create: there two promotions could both win."""
     url = storage.join(model_url, f".probe-{uuid.uuid4().hex[:12]}")
+    first = storage.create_bytes(url, b"1")
     try:
-        first, second = storage.create_bytes(url, b"1"), storage.create_bytes(url, b"2")
+        second = storage.create_bytes(url, b"2")
     finally:
         storage.remove(url)
     if not first or second:

@@ -139,7 +139,7 @@ def models(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         return
     found: list[Version] = [model.version(wanted)] if wanted else list(versions(model.url))
     if not found:
-        others = ", ".join(names(model.url.rpartition("/")[0])) or "none"
+        others = ", ".join(names(model.registry)) or "none"
         raise MissingInputError(f"{model.url} holds no version; models of this registry: {others}")
     aliases = table(model.url).aliases
     _show(options, [each.record for each in found], lambda: described(found, aliases, whole=wanted is not None))

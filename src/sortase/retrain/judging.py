@@ -34,10 +34,11 @@ def judge_version(
     is about speed, which the machine has a share in.
 
     Raises:
-        InputError: a version's files are not all there, or the comparison would not be fair; see ``gate.fairness``.
+        InputError: a version's files are not what was registered, or the comparison would not be fair; see
+            ``gate.fairness``.
     """
     for each in filter(None, (version, champion)):
-        each.check()
+        each.verify()
     inputs = _inputs(version, champion, config, spec)
     found = verdicts.find(model, version, inputs)
     if found is None:

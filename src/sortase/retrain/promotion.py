@@ -8,7 +8,7 @@ from typing import Any
 from ..config.gate import GateSpec
 from ..errors import ConfigError, GateError
 from ..registry.models import Model
-from ..registry.moves import ANY, move, moved_since, rolled_back, version_before
+from ..registry.moves import ANY, move, moved_since, rolled_back, table, version_before
 from ..registry.names import CHAMPION, check_alias
 from ..registry.versions import Version
 from .verdicts import newest
@@ -52,13 +52,12 @@ def promote(
         version.check()
         record = move(model.url, alias, version.name, kind="set", why=why or override, asked=asked)
         return Moved(alias, version, record["before"] if record else None, record)
-    champion = model.champion
-    before = champion.name if champion else None
+    before = table(model.url).aliases.get(CHAMPION)
     if before == version.name:
         return Moved(alias, version, before, None)
     if expected is not ANY and before != expected:
         raise moved_since(model.url, alias, before, expected)
-    gate = gate or newest(model, version, champion, rules)
+    gate = gate or newest(model, version, before, rules)
     if override is None:
         _require(model, version, before, gate, rules)
     version.verify()
@@ -106,14 +105,12 @@ def rollback(
         ConfigError: there is nothing to go back to.
         ConflictError: somebody moved the alias meanwhile.
     """
-    current = model.alias(alias)
+    current = table(model.url).aliases.get(alias)  # its version may be lost
     if current is None:
         raise ConfigError(f"{model.url} has no {alias}; there is nothing to roll back")
     wanted = to or version_before(model.url, alias)
     if wanted is None:
-        raise ConfigError(
-            f"{alias} of {model.url} has been {current.name} since its first move; name a version with --to"
-        )
+        raise ConfigError(f"{alias} of {model.url} has been {current} since its first move; name a version with --to")
     version = model.version(wanted)
     version.verify()
     record = move(
@@ -121,10 +118,10 @@ def rollback(
         alias,
         version.name,
         kind="rollback",
-        expected=current.name,
+        expected=current,
         why=why,
         asked=asked,
         override=None,
         gate=None,
     )
-    return Moved(alias, version, current.name, record)
+    return Moved(alias, version, current, record)

@@ -85,6 +85,8 @@ def retrain(
     require(config.registry.mlflow)
     own = run_of(due.config, wanted)
     foresee(own, due.rules, due.model, champion)
+    if champion is not None:
+        champion.verify()
     folder = folder_of(own)
     asked = asked_by(folder, who)
     with storage.impatiently():
@@ -173,7 +175,9 @@ def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None
         "parent": generation.parent,
     }
     folder.describe(retrain=told)
-    current.outcome.notes = list((folder.read("data/prepare.json") or {}).get("notes", []))
+    notes = (folder.read("data/prepare.json") or {}).get("notes", [])
+    unknown = tuple(f"label '{name}' (" for name in left_out)  # the drift tells these
+    current.outcome.notes = [note for note in notes if not note.startswith(unknown)]
     if champion is not None:
         limits = config.retrain.drift
         found = drift(storage.read_json(champion.path("profile.json")), profile(folder), limits, left_out=left_out)
@@ -195,6 +199,7 @@ def _decide(current: Retraining, version: Version) -> None:
             return
         if held_back(current.due, outcome, say):  # rolled back while this was at work
             return
+        outcome.champion = champion.name if champion else None
         _go_on(current, f"before {version.name} was judged")
         move(model.url, CHALLENGER, version.name, kind="set", asked=current.asked)
         verdict, url = judge_version(model, version, champion, config, current.due.rules, current.where, say)
@@ -205,7 +210,8 @@ def _decide(current: Retraining, version: Version) -> None:
         if not config.retrain.promote:
             outcome.state = "waiting"
             outcome.words = (
-                f"{version.name} passed the gate; promote it with `sortase promote {model.name}@{version.name}`"
+                f"{version.name} passed the gate; promote it with: sortase promote {model.name}@{version.name} "
+                f"--registry {model.registry}"
             )
             say(f"retrain: {outcome.words}")
             return

@@ -29,13 +29,13 @@ def find(model: Model, version: Version, inputs: str) -> dict[str, Any] | None:
 
 
 def newest(
-    model: Model, version: Version, champion: Version | None, rules: GateSpec | None = None
+    model: Model, version: Version, champion: str | None, rules: GateSpec | None = None
 ) -> tuple[dict[str, Any], str] | None:
     """The last verdict on this version against this champion, and its URL; where rules are given, only by these. Of two
     in the same second it is the one that was not passed."""
     folder = _folder(model, version)
     urls = [storage.join(folder, name) for name in storage.list_files(folder)]
-    against, by = champion.name if champion else None, rules and rules.model_dump(mode="json")
+    by = rules and rules.model_dump(mode="json")
     found = [(storage.read_json(url), url) for url in urls]
-    found = [(each, url) for each, url in found if each["champion"] == against and by in (None, each.get("gate"))]
+    found = [(each, url) for each, url in found if each["champion"] == champion and by in (None, each.get("gate"))]
     return max(found, key=lambda one: (str(one[0]["judged"]), not one[0]["passed"]), default=None)
