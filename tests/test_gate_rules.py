@@ -252,6 +252,7 @@ def test_rules_that_do_not_look_at_the_champion_are_remarked() -> None:
 
     (remark,) = remarks(accuracy=0.5, must_beat_baseline=True, max_slowdown=2)
     assert re.search(r"macro F1 0\.9\d+ against its 0\.9\d+\): a worse one passes", remark)
+    assert remarks(accuracy=0.5, ece="<= champion + 0.1") == [remark]
     assert remarks(accuracy=0.5, macro_f1=">= champion - 0.1") == []
     assert remarks(accuracy=0.5, max_class_recall_drop=0.2) == []
 

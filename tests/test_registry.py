@@ -269,6 +269,37 @@ class TestRollback:
         with pytest.raises(GateError, match=f"replaced by the older {made[1].name} by ann on .*: complaints"):
             promote(model, made[2])
 
+    def test_every_way_back_is_one(self, model: Model) -> None:
+        """By rollback over several versions, by override, and by a passed gate, but not the retraining's own."""
+        made = [version(model, name) for name in NAMES[:3]]
+        for each in made:
+            promote(model, each, override="start")
+        promote(model, made[0], override="both were wrong")
+        assert set(rolled_back(model.url, CHAMPION)) == {made[1].name, made[2].name}
+        with pytest.raises(ConfigError, match="since its first move"):
+            rollback(model)
+        assert rollback(model, to=made[2].name).version.name == made[2].name, "a rollback is undone"
+        assert set(rolled_back(model.url, CHAMPION)) == {made[1].name}
+        pass_gate(model, made[0], made[2])
+        promote(model, made[0], why="by hand")
+        assert made[2].name in rolled_back(model.url, CHAMPION)
+        promote(model, made[2], override="again")
+        promote(model, made[0], override="late", by="retrain")
+        assert made[2].name not in rolled_back(model.url, CHAMPION)
+
+    def test_goes_back_only_to_what_was(self, model: Model) -> None:
+        first, second, third = (version(model, name) for name in NAMES[:3])
+        promote(model, first, override="start")
+        promote(model, second, override="start")
+        with pytest.raises(ConfigError, match=f"has never been {third.name}"):
+            rollback(model, to=third.name)
+
+    def test_names_that_look_like_credentials(self, model: Model) -> None:
+        made = version(model, NAMES[0])
+        promote(model, made, alias="token", why="password=abcdefgh")
+        assert table(model.url).aliases == {"token": made.name}
+        assert "abcdefgh" not in str(history(model.url))
+
     def test_a_champion_that_is_lost_can_be_left(self, model: Model) -> None:
         made = [version(model, name) for name in NAMES[:3]]
         for each in made[:2]:

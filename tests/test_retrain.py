@@ -16,6 +16,7 @@ from retrain_data import cell_settings, cells, sequence_settings, sequences, wri
 from retrain_place import Place
 from sortase import predict_from_checkpoint, storage
 from sortase.cli import main
+from sortase.pipeline.run_folder import RunFolder
 from sortase.registry.models import Model
 from sortase.registry.moves import history
 from sortase.registry.versions import versions
@@ -70,6 +71,30 @@ def test_generations_of_a_model(root: str, tmp_path: Path, capsys: pytest.Captur
 
 
 class TestWhatIsNew:
+    def test_the_run_tells_its_generation_from_its_begin_on(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another call may register it at any time, and never with what its own settings, pins and all, would tell."""
+        told = []
+        describe = RunFolder.describe
+
+        def noted(folder: RunFolder, **parts: Any) -> None:
+            describe(folder, **parts)
+            told.append(folder.read("run.json")["retrain"])
+
+        monkeypatch.setattr(RunFolder, "describe", noted)
+        place.data(n=60)
+        place.retrain()
+        place.data(n=80)
+        place.retrain()
+        assert len(told) > 8 and all(told)
+
+    def test_going_on_from_the_champion(self, place: Place) -> None:
+        place.data(n=60)
+        place.retrain()
+        news = place.retrain("--set", "retrain.from_champion=true")[1]["news"]
+        assert news.startswith("the settings (from_champion)")
+
     def test_settings_that_shape_the_model(self, place: Place) -> None:
         place.data(n=60)
         first = place.retrain()[1]

@@ -15,7 +15,7 @@ from retrain_place import Place
 from sortase import storage
 from sortase.cli import main
 from sortase.config.load import check
-from sortase.errors import CancelledError, FencedError
+from sortase.errors import CancelledError, FencedError, GateError
 from sortase.pipeline.run_folder import RunFolder
 from sortase.registry.models import Model
 from sortase.registry.moves import history, table
@@ -353,6 +353,11 @@ class TestSummary:
         text = summary.markdown(outcome)
         assert text.startswith("## Retraining of m: cancelled")
         assert "Champion before" not in text
+        outcome.fail(GateError("no"))
+        assert outcome.state == "cancelled", "what came first"
+        refused = Outcome(model="m")
+        refused.fail(GateError("no"))
+        assert refused.state == "refused"
         outcome.news = "there is no champion yet"
         assert "| Champion before | none |" in summary.markdown(outcome)
 

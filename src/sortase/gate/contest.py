@@ -31,6 +31,7 @@ from .rounds import Entrant, Local, Rounds, distant, score_all
 __all__ = ["Contender", "contest", "vocabulary_digest"]
 
 Say = Callable[[str], None]
+FEW_GROUPS = 10
 
 
 def contest(
@@ -86,6 +87,11 @@ def contest(
         if known.count == 1:
             known = None
             remarks.append("all evaluated rows are of one group, so rows were resampled: intervals may be too narrow")
+        elif known.count < FEW_GROUPS:
+            remarks.append(
+                f"the intervals rest on {known.count} groups and are too narrow: with fewer than {FEW_GROUPS}, what is "
+                "called beyond noise may be chance, above all of classes that few groups have"
+            )
     say(f"gate: {' and '.join(called)} on {len(test):,} rows")
     make = partial(Metrics, ours.classes, bootstrap=spec.bootstrap, seed=seed, cluster=unit, groups=known)
     metrics, speeds = _scored(contenders, loaded, test, make, spec, compute or ComputeSpec(), elsewhere)

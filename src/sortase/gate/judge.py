@@ -66,7 +66,11 @@ def refuse_coarse(spec: GateSpec, resamples: int, classes: int) -> None:
 
 def uncompared(result: Result, spec: GateSpec) -> Iterator[str]:
     """A remark where no rule looks at what the champion gets right: then a worse model passes."""
-    if result.champion is None or spec.max_class_recall_drop is not None or any(each.relative for each in spec.limits):
+    if (
+        result.champion is None
+        or spec.max_class_recall_drop is not None
+        or any(each.relative and each.metric != "ece" for each in spec.limits)
+    ):
         return
     ours, theirs = (each.value("macro_f1") for each in (result.challenger, result.champion))
     figures = "" if ours is None or theirs is None else f" (macro F1 {ours:.4f} against its {theirs:.4f})"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import storage
 from ..config.prepare import LabelSpec
@@ -106,11 +106,12 @@ def run(
     should_stop: Callable[[], bool] = lambda: False,
     where: Where | None = None,
     after: Callable[[str], None] = lambda stage: None,
+    retraining: dict[str, Any] | None = None,
 ) -> str:
     """Do all stages, or only the one named; returns what to look at: the report, or the run folder.
 
     ``where`` computes them; by default this process. ``after`` is called with the name of each that is finished, also
-    of one that was before; what it raises ends the run.
+    of one that was before; what it raises ends the run. ``retraining``: what is told of the generation in run.json.
 
     Raises:
         ConfigError: a setting is wrong, or (with ``only``) an earlier stage is not finished.
@@ -119,7 +120,7 @@ def run(
     url = storage.join(config.run.output, config.run.name)
     with attempted(url, config.storage) as attempt:
         config = resolved(config)
-        return _run(config, attempt, only, replace, say, should_stop, where or Here(), after)
+        return _run(config, attempt, only, replace, say, should_stop, where or Here(), after, retraining)
 
 
 def resolved(config: Config) -> Config:
@@ -140,6 +141,7 @@ def _run(
     should_stop: Callable[[], bool],
     where: Where,
     after: Callable[[str], None],
+    retraining: dict[str, Any] | None,
 ) -> str:
     storage.configure(config.storage)
     check_arguments(config.train.arguments)
@@ -164,7 +166,7 @@ def _run(
         say(line)
     attempt.begin()
     told = {"name": config.run.name, "config": config.model_dump(mode="json"), "versions": versions(), **code()}
-    folder.describe(**told, retrain=None)  # which a retraining says again
+    folder.describe(**told, retrain=retraining)
     with listening(folder, asked):
         for stage in stages:
             do(stage, current)

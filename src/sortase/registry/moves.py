@@ -20,6 +20,7 @@ from .context import context, now
 _FILE = re.compile(r"(\d{8})\.json")
 ATTEMPTS = 50  # at a number that others take first
 ANY = object()
+_PLAIN = ("alias", "version", "before", "aliases")  # names, also where they look like those of credentials
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def move(
             "context": asked or context(),
             "aliases": {**current.aliases, alias: version},
         }
-        data = (json.dumps(redacted(record), indent=2, ensure_ascii=False) + "\n").encode()
+        shown = {key: value if key in _PLAIN else redacted({key: value})[key] for key, value in record.items()}
+        data = (json.dumps(shown, indent=2, ensure_ascii=False) + "\n").encode()
         if storage.create_bytes(_file(model_url, current.number + 1), data):
             return record
     raise ConflictError(f"{ATTEMPTS} others moved aliases of {model_url} in the meantime; try again")
@@ -129,29 +131,30 @@ def require_exclusive(model_url: str) -> None:
 
 
 def version_before(model_url: str, alias: str) -> str | None:
-    """What the alias meant before the promotion that holds now: rollbacks undo promotions, one after another."""
-    meant: list[str] = []
-    for each in history(model_url, alias):
-        earlier = [place for place, version in enumerate(meant[:-1]) if version == each["version"]]
-        if each["kind"] == "rollback" and earlier:
-            meant = meant[: earlier[-1] + 1]
-        else:
-            meant.append(each["version"])
+    """What the alias meant before the promotion that holds now: ways back undo promotions, one after another."""
+    meant, _ = _replayed(model_url, alias)
     return meant[-2] if len(meant) > 1 else None
 
 
 def rolled_back(model_url: str, alias: str) -> dict[str, dict[str, Any]]:
     """By version, the move back that took the alias away from it, where no later move gave it back."""
-    found: dict[str, dict[str, Any]] = {}
+    return _replayed(model_url, alias)[1]
+
+
+def _replayed(model_url: str, alias: str) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """What the alias means after what it meant before, and what was taken back. A way back is a rollback, or a person's
+    promotion of an older version: names begin with the time when a model was made."""
+    meant: list[str] = []
+    undone: dict[str, dict[str, Any]] = {}
     for each in history(model_url, alias):
-        found.pop(each["version"], None)
-        if _goes_back(each):
-            found[each["before"]] = each
-    return found
-
-
-def _goes_back(record: dict[str, Any]) -> bool:
-    """A rollback, or an override in favour of an older version: names begin with the time when a run was created."""
-    if record["before"] is None:
-        return False
-    return record["kind"] == "rollback" or bool(record.get("override") and record["version"] < record["before"])
+        version, before = each["version"], each["before"]
+        undone.pop(version, None)
+        if version in meant and each.get("by") != "retrain":
+            place = len(meant) - 1 - meant[::-1].index(version)
+            undone |= dict.fromkeys(meant[place + 1 :], each)
+            meant = meant[: place + 1]
+            continue
+        if before is not None and version < before and each.get("by") != "retrain":
+            undone[before] = each
+        meant.append(version)
+    return meant, undone

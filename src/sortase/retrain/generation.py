@@ -67,11 +67,13 @@ def _shaping(config: Config) -> dict[str, Any]:
     weights = config.compute.shapes_weights()
     if isinstance(weights["deepspeed"], str):
         weights["deepspeed"] = storage.read_json(weights["deepspeed"])
-    shapes = {
+    shapes: dict[str, Any] = {
         "seed": config.run.seed,
         "compute": weights,
         "batch": config.train.global_batch(config.compute.max_workers),
     }
+    if config.retrain.from_champion:
+        shapes["from_champion"] = True
     return {**{name: section for name, section in settings.items() if section}, **shapes}
 
 

@@ -54,6 +54,7 @@ def _inputs(version: Version, champion: Version | None, config: Config, spec: Ga
     if spec.dataset:
         labels = config.labels.model_dump(mode="json", exclude={"mapping"})
         parts += [storage.fingerprint(spec.dataset), labels, config.retrain.new_labels]
+        parts += [config.split.strategy, config.split.column]
     if spec.max_slowdown is not None:
         parts.append(uuid.uuid4().hex)
     return digest(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from ..errors import CancelledError
+from ..errors import CancelledError, GateError
 from ..redact import redacted
 
 
@@ -40,7 +40,10 @@ class Outcome:
         """What ended it, where nothing says so yet."""
         if self.state == "failed" and not self.words:
             self.words = str(redacted(f"{type(error).__name__}: {error}"))
-            self.state = "cancelled" if isinstance(error, CancelledError) else "failed"
+            if isinstance(error, CancelledError | KeyboardInterrupt):
+                self.state = "cancelled"
+            elif isinstance(error, GateError):
+                self.state = "refused"
 
     def learn(self, other: Outcome) -> None:
         """Everything that the other one knows of the same retraining."""

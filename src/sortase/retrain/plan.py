@@ -48,6 +48,17 @@ class Generation:
         """Eight characters that change with the data, the settings, and what is kept of the champion."""
         return digest([self.data, self.settings, kept(self.champion), self.parent])[:8]
 
+    def as_json(self) -> dict[str, Any]:
+        """For run.json."""
+        return {
+            "generation": self.name,
+            "data": self.data,
+            "settings": self.settings,
+            "sections": self.sections,
+            "champion": self.champion and self.champion.name,
+            "parent": self.parent,
+        }
+
     def news(self) -> str | None:
         """What is new to the champion; None for nothing."""
         if self.champion is None:

@@ -8,7 +8,7 @@ from typing import Any
 from ..config.gate import GateSpec
 from ..errors import ConfigError, GateError
 from ..registry.models import Model
-from ..registry.moves import ANY, move, moved_since, rolled_back, table, version_before
+from ..registry.moves import ANY, history, move, moved_since, rolled_back, table, version_before
 from ..registry.names import CHAMPION, check_alias
 from ..registry.versions import Version
 from .verdicts import newest
@@ -35,10 +35,11 @@ def promote(
     expected: Any = ANY,
     rules: GateSpec | None = None,
     gate: tuple[dict[str, Any], str] | None = None,
+    by: str = "person",
 ) -> Moved:
     """Let the alias mean this version. ``override``: why no passed gate is needed. ``expected``: the champion that a
     gate compared with, where the caller knows. ``gate``: the verdict to rely on, with its URL; by default the newest
-    one, by these ``rules`` where they are given.
+    one, by these ``rules`` where they are given. ``by``: person, or retrain.
 
     Raises:
         GateError: the newest gate against the champion was not passed, there is none, or the version was rolled back.
@@ -61,7 +62,7 @@ def promote(
     if override is None:
         _require(model, version, before, gate, rules)
     version.verify()
-    told = {"gate": gate and gate[1], "override": override}
+    told = {"gate": gate and gate[1], "override": override, "by": by}
     record = move(model.url, alias, version.name, kind="promote", expected=before, why=why, asked=asked, **told)
     return Moved(alias, version, before, record)
 
@@ -102,7 +103,7 @@ def rollback(
     """Let the alias mean what it meant before the promotion that holds now, or the version named.
 
     Raises:
-        ConfigError: there is nothing to go back to.
+        ConfigError: there is nothing to go back to, or the alias never meant the version named.
         ConflictError: somebody moved the alias meanwhile.
     """
     current = table(model.url).aliases.get(alias)  # its version may be lost
@@ -112,6 +113,10 @@ def rollback(
     if wanted is None:
         raise ConfigError(f"{alias} of {model.url} has been {current} since its first move; name a version with --to")
     version = model.version(wanted)
+    if version.name not in {each["version"] for each in history(model.url, alias)}:
+        raise ConfigError(
+            f"{alias} of {model.url} has never been {version.name}, so it cannot go back to it; see `sortase promote`"
+        )
     version.verify()
     record = move(
         model.url,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .. import __version__, storage
 from ..cluster.place import placed
@@ -106,7 +107,7 @@ def retrain(
         current = Retraining(
             due=due,
             config=own,
-            folder=folder,
+            folder=attempt.folder,
             asked=asked,
             outcome=outcome,
             where=where,
@@ -140,8 +141,11 @@ def _made(current: Retraining) -> Version:
     config, generation, folder, model = current.config, current.due.generation, current.folder, current.due.model
     was_prepared = folder.mark("prepare") is not None
     keep_pins(config, generation.champion)
+    do = partial(
+        run, say=current.say, should_stop=current.should_stop, where=current.where, retraining=generation.as_json()
+    )
     if config.tokenize is not None:
-        run(config, only="tokenize", say=current.say, should_stop=current.should_stop, where=current.where)
+        do(config, only="tokenize")
     left_out = new_labels(config, config.data.dataset or folder.path("data", "tokenized.dataset"))
     if left_out:
         names = ", ".join(f"{name} ({rows:,} rows)" for name, rows in left_out.items())
@@ -154,7 +158,8 @@ def _made(current: Retraining) -> Version:
                 raise ConflictError("the data changed while they were read; call again when they are complete")
             _look(current, config, left_out)
 
-    run(config, say=current.say, should_stop=current.should_stop, where=current.where, after=after)
+    do(config, after=after)
+    folder.fence()
     version = register(folder, model.url, current.asked)
     current.outcome.version, current.outcome.baseline = version.name, version.record["baseline"]
     current.say(f"retrain: {folder.url} is version {version.name} of {model.name}")
@@ -166,15 +171,6 @@ def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None
     """Before anything is trained: how far the data drifted, and whether the gate could judge on them."""
     generation, folder = current.due.generation, current.folder
     champion = generation.champion
-    told = {
-        "generation": generation.name,
-        "data": generation.data,
-        "settings": generation.settings,
-        "sections": generation.sections,
-        "champion": champion and champion.name,
-        "parent": generation.parent,
-    }
-    folder.describe(retrain=told)
     notes = (folder.read("data/prepare.json") or {}).get("notes", [])
     unknown = tuple(f"label '{name}' (" for name in left_out)  # the drift tells these
     current.outcome.notes = [note for note in notes if not note.startswith(unknown)]
@@ -218,7 +214,7 @@ def _decide(current: Retraining, version: Version) -> None:
         _go_on(current, f"before {version.name}, which passed the gate, was promoted")
         try:
             expected = champion.name if champion else None
-            moved = promote(model, version, asked=current.asked, expected=expected, gate=(verdict, url))
+            moved = promote(model, version, asked=current.asked, expected=expected, gate=(verdict, url), by="retrain")
         except ConflictError as error:
             say(f"retrain: {error}")
             continue
