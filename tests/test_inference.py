@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from makers import CLASSES, architecture, dataset
 from sortase import predict_from_checkpoint
@@ -106,6 +107,14 @@ def test_damaged_weights_are_refused(tmp_path: Path, spoil: Callable[[bytes], by
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(spoil(weights.read_bytes()))
     with pytest.raises(InputError, match=r"the weights in .* are damaged"):
+        load_trained(str(tmp_path / "model"))
+
+
+def test_weights_without_a_head_are_refused(tmp_path: Path) -> None:
+    save(trained("token"), str(tmp_path / "model"))
+    weights = str(tmp_path / "model" / "model.safetensors")
+    save_file({k: v for k, v in load_file(weights).items() if "classifier" not in k}, weights, {"format": "pt"})
+    with pytest.raises(InputError, match=r"lack classifier\.bias"):
         load_trained(str(tmp_path / "model"))
 
 

@@ -221,9 +221,13 @@ def load_trained(directory: str, task: Task | None = None, tokenizer: str | None
     auto = getattr(transformers, found.auto_class)
     try:
         with without_library_bars():
-            model = auto.from_pretrained(path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+            model, found_there = auto.from_pretrained(
+                path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
     except SafetensorError as error:
         raise InputError(f"the weights in {directory} are damaged: {error}") from error
+    if lacking := sorted(found_there["missing_keys"]):
+        raise InputError(f"the weights in {directory} lack {lacking[0]} and with it what training made; train it again")
     model.eval()
     source = tokenizer or (directory if has_tokenizer(path) else None)
     loaded = load_tokenizer(source) if source else None

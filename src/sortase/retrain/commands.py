@@ -74,7 +74,7 @@ def gate(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     else:
         version = register(folder_of(config), model.url, asked)
         move(model.url, CHALLENGER, version.name, kind="set", asked=asked)
-    mirror(config.registry.mlflow, model, version, say=say)
+    mirror(config.registry.mlflow, model, version, alias=None if options.version_name else CHALLENGER, say=say)
     with placed(config.compute) as where:
         verdict, url = judge_version(model, version, model.champion, config, rules, where, say)
     print(text(verdict))

@@ -163,7 +163,6 @@ def _made(current: Retraining) -> Version:
     version = register(folder, model.url, current.asked)
     current.outcome.version, current.outcome.baseline = version.name, version.record["baseline"]
     current.say(f"retrain: {folder.url} is version {version.name} of {model.name}")
-    mirror(config.registry.mlflow, model, version, say=current.say)
     return version
 
 
@@ -198,6 +197,7 @@ def _decide(current: Retraining, version: Version) -> None:
         outcome.champion = champion.name if champion else None
         _go_on(current, f"before {version.name} was judged")
         move(model.url, CHALLENGER, version.name, kind="set", asked=current.asked)
+        mirror(config.registry.mlflow, model, version, alias=CHALLENGER, say=say)
         verdict, url = judge_version(model, version, champion, config, current.due.rules, current.where, say)
         outcome.verdict, outcome.verdict_url = verdict, url
         if not verdict["passed"]:
