@@ -25,13 +25,15 @@ from cluster_data import finished_steps, request, train_there, wait_until, worke
 from sortase.cluster.connect import connected
 from sortase.config.compute import ComputeSpec
 from sortase.errors import CancelledError
+from sortase.pipeline.events import read_events
+from sortase.pipeline.run_folder import RunFolder
 
 LONG = {"num_train_epochs": 60, "save_steps": 20, "eval_strategy": "no", "logging_steps": 1}
 
 
 def logged(folder: Path) -> list[float]:
     """When each optimizer step was told."""
-    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    events = read_events(RunFolder(str(folder)))
     return [datetime.fromisoformat(event["time"]).timestamp() for event in events if "loss" in event]
 
 

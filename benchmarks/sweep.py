@@ -42,7 +42,7 @@ request = TrainRequest(
 spec = TuneSpec(trials=asked["trials"], space={"learning_rate": [1e-5, 1e-3]}, scheduler="none")
 with connected(request.compute):
     ready = time.monotonic() - started
-    events = Events(folder.path("events.jsonl"))
+    events = Events(folder)
     summary = tune(spec, request, folder, events, lambda line: None, lambda: False).summary
 summary.pop("table")
 print(json.dumps({**summary, "ready": ready, "whole": time.monotonic() - started}))

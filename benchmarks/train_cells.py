@@ -71,7 +71,7 @@ def ours(data: Dataset, config: dict[str, Any], precision: str = "fp32", **model
     )
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(folder)
-        fitted, _ = train(job, run, Events(run.path("events.jsonl")), lambda text: None)
+        fitted, _ = train(job, run, Events(run), lambda text: None)
     return float(fitted.summary["useful_tokens_per_second"])
 
 

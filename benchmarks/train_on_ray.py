@@ -49,7 +49,7 @@ if asked["compute"]:
     from sortase.cluster.train import train
 else:
     train = Here().train
-summary = train(request, folder, Events(folder.path("events.jsonl")), lambda line: None, lambda: False)
+summary = train(request, folder, Events(folder), lambda line: None, lambda: False)
 print(json.dumps({**summary, "whole": time.monotonic() - started}))
 """
 

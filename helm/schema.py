@@ -16,7 +16,7 @@ CHART = Path(__file__).parent / "sortase"
 FREE = {  # passed on as they are
     *("resources", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "annotations", "labels"),
     *("podSecurityContext", "securityContext", "extraEnv", "extraEnvFrom", "extraVolumes", "extraVolumeMounts"),
-    *("imagePullSecrets", "commonLabels", "spotTolerations", "from"),
+    *("imagePullSecrets", "commonLabels", "spotTolerations", "from", "egress"),
 }
 CHOICES = {
     "mode": ["job", "cluster", "schedule"],
@@ -25,6 +25,7 @@ CHOICES = {
     "job.command": ["run", "retrain", "tokenize", "prepare", "train", "tune", "evaluate", "predict", "report"],
     "schedule.concurrencyPolicy": ["Forbid", "Replace", "Allow"],
 }
+PATTERNS = {"image.digest": "^(sha256:[0-9a-f]{64})?$"}
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
@@ -39,6 +40,8 @@ def described(name: str, value: Any) -> dict[str, Any]:
         return {"type": "object", "properties": inner, "additionalProperties": False}
     if value is None:
         return {"type": ["number", "null"], "minimum": 0}
+    if name in PATTERNS:
+        return {"type": kind, "pattern": PATTERNS[name]}
     return {"type": kind, **({"minimum": 0} if kind in ("integer", "number") else {})}
 
 
@@ -47,7 +50,7 @@ def schema() -> dict[str, Any]:
     made = described("", values)
     run = Config.model_json_schema()
     definitions = run.pop("$defs")
-    made["properties"]["run"] = {"anyOf": [{"type": "object", "maxProperties": 0}, run]}
+    made["properties"]["run"] = {"anyOf": [{"type": "object", "maxProperties": 0}, {"type": "string"}, run]}
     group = described("groups.train", values["groups"]["train"])
     made["properties"]["groups"] = {"type": "object", "additionalProperties": group}
     made["properties"]["global"] = {"type": "object"}  # Helm's own

@@ -72,7 +72,7 @@ def train_here(asked: TrainRequest, url: str | Path) -> dict[str, Any]:
     from sortase.pipeline.where import Here
 
     folder = folder_at(url)
-    return Here().train(asked, folder, Events(folder.path("events.jsonl")), lambda text: None, lambda: False)
+    return Here().train(asked, folder, Events(folder), lambda text: None, lambda: False)
 
 
 def train_there(asked: TrainRequest, url: str | Path, **options: Any) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def train_there(asked: TrainRequest, url: str | Path, **options: Any) -> dict[st
     folder = options.pop("folder", None) or folder_at(url)
     stop = options.pop("should_stop", lambda: False)
     say = options.pop("say", lambda text: None)
-    return train(asked, folder, Events(folder.path("events.jsonl")), say, stop, **options)
+    return train(asked, folder, Events(folder), say, stop, **options)
 
 
 def worker_pids(name: str, root: int | None = None) -> list[int]:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
 
 from ray_head import head as head
+from ray_head import ray_folder as ray_folder
 
 # Models of a few kilobytes gain nothing from threads, and threads that wait for each other crawl on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when its library is imported
 os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # the same for a Ray that a test starts
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+ALONE = re.compile(
+    "/e2e/|cluster|tune|jobs|retrain_ray|deadlines|from_stformer|checkpoint_trust|storage_setting|tokenize_shards"
+)
 CLIENTS: dict[str, dict[str, Any]] = {}  # what s3fs keeps, by address; s3fs itself does not see addresses change
 
 
@@ -27,24 +35,70 @@ def forget_filesystems() -> None:
         sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "also run tests/e2e, on the cluster that KUBECONFIG names; they make and delete namespaces in it"
+    parser.addoption("--e2e", action="store_true", help=words)
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # of `libraries_apart`: libraries in C count what is left at the end
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Processes of a parallel run take whole files; those that start Ray, or use a live cluster, share one process,
+    because two Rays at once are too much for two cores. xdist's own groups do nothing under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "alone" if ALONE.search(path) else path
+
+    return ByFile(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_apart() -> None:
+    """The garbage collector looks at what a test makes, not again and again at millions of objects of libraries; and a
+    library that sets the number of threads when it is imported, as loompy does, sets it for no other file's tests."""
+    gc.collect()
+    gc.freeze()
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cache of its own for each test, no progress, no Hugging Face hub."""
+    from sortase import storage
+
     monkeypatch.setenv("SORTASE_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("SORTASE_PROGRESS", "0")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    yield
+    storage.release()
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server for the whole session, which the AWS environment variables name."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
+
+    put, alone = S3Response.put_object, Lock()
+
+    def put_alone(response: Any) -> Any:
+        """As S3 does it: of two who may only create an object, one does. moto itself looks first and puts then."""
+        with alone:
+            return put(response)
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     address = f"http://{host}:{port}"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "put_object", put_alone)
         patch.setenv("AWS_ENDPOINT_URL", address)
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")

@@ -49,6 +49,7 @@ class ApiServer:
     address: str = ""
     steps: list[dict[str, Any] | None] = field(default_factory=lambda: [{}])
     jobs: dict[str, Any] = field(default_factory=dict)
+    others: dict[tuple[str, str], Any] = field(default_factory=dict)
     pods: list[Any] = field(default_factory=list)
     log: str = ""
     refusals: list[Refusal] = field(default_factory=list)
@@ -65,14 +66,20 @@ class ApiServer:
             return self._read(path)
         kind = next((kind for kinds in KINDS.values() for kind, name in kinds.items() if f"/{name}" in path), path)
         self.wrote.append(Wrote(verb, kind, query, body))
-        if kind == "RayJob" and "dryRun" not in query:
+        name = path.rpartition("/")[2] if verb == "DELETE" else body["metadata"]["name"]
+        if verb == "POST" and (name in self.jobs if kind == "RayJob" else (kind, name) in self.others):
+            return 409, {"kind": "Status", "message": f"{name} already exists"}
+        if "dryRun" in query:
+            return 201, body
+        if kind == "RayJob":
             return self._keep(verb, path, body)
-        return 200, body
+        self.others[kind, name] = body
+        return 201, body
 
     def _keep(self, verb: str, path: str, body: Any) -> tuple[int, Any]:
         if verb == "DELETE":
             return 200, self.jobs.pop(path.rpartition("/")[2])
-        body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+        body["metadata"] |= {"uid": f"uid-{len(self.jobs) + 1}", "creationTimestamp": "2026-01-01T00:00:00Z"}
         self.jobs[body["metadata"]["name"]] = body
         return 201, body
 
@@ -92,6 +99,11 @@ class ApiServer:
             return 200, {"kind": "List", "items": self.pods if path.endswith("/pods") else []}
         if self.kuberay and path == RAYJOBS:
             return 200, {"items": list(self.jobs.values())}
+        kinds = {name: kind for kinds in KINDS.values() for kind, name in kinds.items()}
+        place, _, name = path.rpartition("/")
+        other = self.others.get((kinds.get(place.rpartition("/")[2], ""), name))
+        if other is not None:
+            return 200, other
         job = self.jobs.get(path.removeprefix(f"{RAYJOBS}/")) if self.kuberay else None
         if job is not None:
             status = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]

@@ -9,39 +9,51 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+Where = str | re.Pattern[str]
+
+
+def _meets(request: str, where: Where) -> bool:
+    return where in request if isinstance(where, str) else where.search(request) is not None
+
 
 class FaultyS3(ThreadingHTTPServer):
-    """Stands in front of an S3 server and spoils the requests it is told to."""
+    """Stands in front of an S3 server and spoils the requests it is told to.
+
+    Requests to create an object that must not be there pass one by one: servers for tests look first and write then.
+    """
 
     daemon_threads = True
 
-    def __init__(self, behind: str):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, behind: str, host: str = "127.0.0.1"):
+        super().__init__((host, 0), _Handler)
         self.behind = behind.removeprefix("http://")
-        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        self.address = f"http://{host}:{self.server_address[1]}"
         self.requests: list[str] = []
         self.stalled = threading.Event()
         self.go_on = threading.Event()
         self.signed_by: set[tuple[str, str]] = set()  # access key and region
         self.delay = 0.0  # seconds before each answer
-        self._fault, self._left, self._where = "", 0, ""
-        self._outage, self._until = ("", 0.0), 0.0
+        self._fault, self._left = "", 0
+        self._where: Where = ""
+        self._outage: tuple[Where, float] = ("", 0.0)
+        self._until = 0.0
         self._turn = threading.Lock()
+        self.creating = threading.Lock()
 
-    def fail(self, fault: str, times: int = 1_000_000, where: str = "") -> None:
+    def fail(self, fault: str, times: int = 1_000_000, where: Where = "") -> None:
         """Spoil the next ``times`` requests whose method and path hold ``where``, and count requests from here.
 
         ``fault`` is a status to answer with, and S3's own code after it; or "reset", without an answer; or "cut",
-        after half of one; or "stall", which stops there until ``go_on``.
+        after half of one; or "stall", which stops there until ``go_on``; or "silence", no answer until then.
         """
         self.requests.clear()
         self._fault, self._left, self._where = fault, times, where
 
-    def vanish(self, where: str, seconds: float) -> None:
+    def vanish(self, where: Where, seconds: float) -> None:
         """Be gone for so long from the first request on whose method and path hold ``where``."""
         self.requests.clear()
         self._outage = (where, seconds)
@@ -62,11 +74,11 @@ class FaultyS3(ThreadingHTTPServer):
         with self._turn:
             self.requests.append(request)
             where, seconds = self._outage
-            if seconds and where in request:
+            if seconds and _meets(request, where):
                 self._outage, self._until = ("", 0.0), time.monotonic() + seconds
             if time.monotonic() < self._until:
                 return "reset"
-            if self._left and self._where in request:
+            if self._left and _meets(request, self._where):
                 self._left -= 1
                 return self._fault
         return ""
@@ -92,7 +104,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.signed_by.add((found[1], found[2]))
         fault = self.server.fault_of(f"{self.command} {self.path}")
         time.sleep(self.server.delay)
-        if fault == "reset":
+        if fault == "silence":
+            self.server.stalled.set()
+            self.server.go_on.wait()
+        if fault in ("reset", "silence"):
             self._reset()
         elif fault[:1].isdigit():
             status, _, code = fault.partition(" ")
@@ -105,9 +120,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes, fault: str) -> None:
         connection = http.client.HTTPConnection(self.server.behind)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        answer = connection.getresponse()
-        data = answer.read()
+        with self.server.creating if self.headers.get("If-None-Match") else nullcontext():
+            connection.request(self.command, self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            data = answer.read()
         connection.close()
         dropped = {"transfer-encoding", "connection", "content-length", "date", "server"}
         headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped]
@@ -137,8 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def faulty_s3(behind: str) -> Iterator[FaultyS3]:
-    server = FaultyS3(behind)
+def faulty_s3(behind: str, host: str = "127.0.0.1") -> Iterator[FaultyS3]:
+    server = FaultyS3(behind, host)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -81,7 +81,7 @@ def run_training(folder: str | Path, job: Any, **options: Any) -> Any:
 
     run = RunFolder(str(folder))
     run.begin()
-    return train(job, run, Events(run.path("events.jsonl")), lambda text: None, **options)
+    return train(job, run, Events(run), lambda text: None, **options)
 
 
 def weights(folder: str | Path) -> dict[str, np.ndarray]:

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +68,27 @@ def needs_jobs_api() -> None:
         pytest.importorskip(part_of_ray_default, reason="Ray's Jobs API needs ray[default]")
 
 
+@contextmanager
+def folder_with_a_short_name() -> Iterator[Path]:
+    """For Ray: the paths of its sockets end after 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    with folder_with_a_short_name() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     needs_jobs_api()
-    folder = tmp_path_factory.mktemp("head")
-    ray_folder = tmp_path_factory.mktemp("r")  # its sockets need short names
+    with folder_with_a_short_name() as ray_folder:
+        yield from started_head(tmp_path_factory.mktemp("head"), ray_folder)
+
+
+def started_head(folder: Path, ray_folder: Path) -> Iterator[Head]:
     token, aws_secret, mark = (secrets.token_hex(32) for _ in range(3))
     port, dashboard = free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sortase._cache import cache_size
 from sortase.config.load import parse
 
 helm = pytest.importorskip("helm_python.chart", reason="pip install helm-python-sdk")
@@ -209,6 +210,32 @@ def test_words_of_the_command_are_quoted() -> None:
     assert shlex.split(of_kind("RayJob", documents)["spec"]["entrypoint"])[-1] == "run.name=it's; ls $HOME"
 
 
+@pytest.mark.parametrize(
+    ("scratch", "expected"),
+    [
+        ("20Gi", 18 * 2**30),
+        ("50G", 45 * 10**9),
+        ("1.5Ti", 1.35 * 2**40),
+        ("21474836480", 19327352832),
+        ("7Gi", 6.3 * 2**30),
+    ],
+)
+def test_copies_of_data_stay_below_their_volume(scratch: Any, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod whose volume outgrows its limit is evicted."""
+    (group,) = cluster_of(rendered(values_of("cpu", groups={"train": {"scratch": scratch}})))["workerGroupSpecs"]
+    pod = group["template"]["spec"]
+    told = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    monkeypatch.setenv("SORTASE_CACHE_SIZE", told["SORTASE_CACHE_SIZE"])
+    assert cache_size(0) == int(expected)
+
+
+def test_the_size_of_the_cache_may_be_given() -> None:
+    own = {"name": "SORTASE_CACHE_SIZE", "value": "5Gi"}
+    for group in cluster_of(rendered(values_of("cpu", extraEnv=[own])))["workerGroupSpecs"]:
+        containers = group["template"]["spec"]["containers"]
+        assert [item for item in containers[0]["env"] if item["name"] == own["name"]] == [own]
+
+
 def test_spot_and_gpu_groups() -> None:
     spot = cluster_of(rendered(values_of("spot")))
     (group,) = spot["workerGroupSpecs"]
@@ -238,6 +265,57 @@ def test_mistakes_are_refused_before_anything_is_made(change: dict[str, Any], wo
         rendered(values_of("cpu", **change))
 
 
+ENDPOINT = "https://ghp_hunter22@minio:9000"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *(
+            pytest.param(
+                {"extraEnv": [{"name": name, "value": "hunter22"}]}, f"the value of {name} is a secret", id=name
+            )
+            for name in (
+                "AWS_SECRET_ACCESS_KEY",
+                "pgpassword",
+                "MyApiKey",
+                "DB_CONNECTION",
+                "GITHUB_TOKEN_1",
+                "Credentials",
+            )
+        ),
+        pytest.param(
+            {"extraEnv": [{"name": "DB", "value": "postgres://me:hunter22@db/x"}]}, "value of DB is a URL", id="URL"
+        ),
+        pytest.param({"storage": {"endpoint": ENDPOINT}}, "storage holds a credential", id="endpoint"),
+        pytest.param({"run": {"data": {"dataset": "s3://AK:a/hunter22@b/d"}}}, "run holds a credential", id="dataset"),
+        pytest.param({"run": {"data": {"dataset": "s3://AK:12345@b/d"}}}, "run holds a credential", id="digits"),
+        pytest.param({"run": {"train": {"hub_token": "hunter22"}}}, "run holds a credential", id="setting"),
+        pytest.param({"run": {"train": {"x": "https://h/x?X-Amz-Signature=hunter22"}}}, "run holds", id="signature"),
+        pytest.param({"job": {"arguments": ["--set", "run.output=s3://a:hunter22@b/x"]}}, "job holds", id="argument"),
+    ],
+)
+def test_secrets_in_values_are_refused_before_they_are_stored(change: dict[str, Any], words: str) -> None:
+    values = values_of("cpu")
+    for name, inner in change.items():
+        values[name] = {**values.get(name, {}), **inner} if isinstance(inner, dict) else inner
+    with pytest.raises(HelmError, match=words) as caught:
+        rendered(values)
+    assert "hunter22" not in str(caught.value)
+
+
+def test_what_is_no_secret_stays() -> None:
+    environment = [
+        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+        {"name": "AWS_SHARED_CREDENTIALS_FILE", "value": "/secrets/credentials"},
+        {"name": "HF_ENDPOINT", "value": "http://hub:8080/a@b"},
+    ]
+    values = values_of("cpu", extraEnv=environment)
+    values["run"]["labels"] = {**values["run"].get("labels", {}), "mapping": {"password": 0, "secret": 1}}
+    values["run"]["data"] = {"dataset": "hdfs://node:8020/data@v2", "filter": {"token": ["a"]}}
+    assert "HF_ENDPOINT" in json.dumps(rendered(values))
+
+
 def test_names_that_kuberay_cannot_take_are_refused() -> None:
     documents = rendered(values_of("cpu"), name="d" * 30)
     assert len(of_kind("RayJob", documents)["metadata"]["name"]) <= 47
@@ -253,3 +331,98 @@ def test_the_schema_is_that_of_the_values_and_of_runs() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert json.loads((CHART / "values.schema.json").read_text()) == json.loads(json.dumps(module.schema()))
+
+
+def policy_of(values: dict[str, Any]) -> dict[str, Any]:
+    return dict(of_kind("NetworkPolicy", rendered(values))["spec"])
+
+
+def test_pods_reach_all_but_the_addresses_of_credentials() -> None:
+    import ipaddress
+
+    policy = policy_of(values_of("cpu"))
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    peers = [peer for rule in policy["egress"] for peer in rule["to"]]
+    blocks = [peer["ipBlock"] for peer in peers if "ipBlock" in peer]
+
+    def reached(address: str) -> bool:
+        inside = [block for block in blocks if ipaddress.ip_address(address) in ipaddress.ip_network(block["cidr"])]
+        return any(
+            not any(ipaddress.ip_address(address) in ipaddress.ip_network(closed) for closed in block["except"])
+            for block in inside
+        )
+
+    assert not [address for address in ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254") if reached(address)]
+    assert all(map(reached, ("52.92.0.1", "10.0.0.10", "169.254.20.10", "169.254.170.23", "2600:1fa0::1", "fd00::a")))
+    assert {"namespaceSelector": {}} in peers, "networks that take blocks for addresses outside the cluster only"
+    assert {"podSelector": policy["podSelector"]} in peers
+
+
+def test_egress_is_a_value_and_its_ports_are_numbers() -> None:
+    rules = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 443, "endPort": 445, "protocol": "TCP"}]}]
+    own, *others = policy_of(values_of("cpu", networkPolicy={"egress": rules}))["egress"]
+    assert others == rules
+    assert own["to"] == [{"podSelector": policy_of(values_of("cpu"))["podSelector"]}]
+
+
+@pytest.mark.parametrize("name", ["cpu", "existing-cluster", "openshift"])
+def test_every_pod_is_in_a_policy_of_the_release(name: str) -> None:
+    documents = rendered(values_of(name))
+    policies = [each["spec"]["podSelector"]["matchLabels"] for each in documents if each["kind"] == "NetworkPolicy"]
+    cluster = cluster_of(documents)
+    templates = [cluster["headGroupSpec"]["template"], *(each["template"] for each in cluster["workerGroupSpecs"])]
+    templates += [each["spec"]["jobTemplate"]["spec"]["template"] for each in documents if each["kind"] == "CronJob"]
+    for template in templates:
+        labels = template["metadata"]["labels"]
+        assert [selector for selector in policies if selector.items() <= labels.items()], labels
+
+
+@pytest.mark.parametrize("place", ["commonLabels", "head", "group"])
+@pytest.mark.parametrize(
+    "label",
+    ["app.kubernetes.io/instance", "app.kubernetes.io/name", "sortase.io/group", "ray.io/cluster", "ray.io/node-type"],
+)
+def test_labels_cannot_take_pods_out_of_their_policy(place: str, label: str) -> None:
+    labels = {label: "other"}
+    group = {**values_of("cpu")["groups"]["train"], "labels": labels}
+    changes: dict[str, dict[str, Any]] = {
+        "commonLabels": {"commonLabels": labels},
+        "head": {"head": {"labels": labels}},
+        "group": {"groups": {"train": group}},
+    }
+    with pytest.raises(HelmError, match=f"labels: {label} is set by the chart"):
+        rendered(values_of("cpu", **changes[place]))
+    assert rendered(values_of("cpu", commonLabels={"app.kubernetes.io/part-of": "x", "team": "y"}))
+
+
+@pytest.mark.parametrize(
+    "policy", [{}, {"operatorNamespace": ""}, {"operatorNamespace": "kuberay", "enabled": False}], ids=str
+)
+def test_an_open_head_is_refused_unless_only_the_operator_reaches_it(policy: dict[str, Any]) -> None:
+    with pytest.raises(HelmError, match=r"auth\.mode: disabled .* needs"):
+        rendered(values_of("cpu", auth={"mode": "disabled"}, networkPolicy=policy))
+    closed = {"operatorNamespace": "kuberay"}
+    made = policy_of(values_of("cpu", auth={"mode": "disabled"}, networkPolicy=closed))
+    (peer,) = made["ingress"][1]["from"]
+    assert peer == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay"}}}
+
+
+def test_an_image_by_its_digest() -> None:
+    digest = f"sha256:{'ab' * 32}"
+    documents = rendered(values_of("cpu", image={"repository": "r/sortase", "tag": "1", "digest": digest}))
+    assert {each["containers"][0]["image"] for each in pods_of(documents)} == {f"r/sortase@{digest}"}
+    assert (
+        of_kind("RayJob", documents)["metadata"]["name"]
+        != of_kind("RayJob", rendered(values_of("cpu")))["metadata"]["name"]
+    )
+    with pytest.raises(HelmError, match="digest"):
+        rendered(values_of("cpu", image={"digest": "latest"}))
+
+
+def test_what_goes_with_a_job_has_its_name() -> None:
+    """So that two of them share nothing. An account that a cloud knows keeps its name."""
+    documents = rendered(values_of("cpu"))
+    assert len({each["metadata"]["name"] for each in documents}) == 1
+    roles = rendered(values_of("cpu", serviceAccount={"annotations": {"role": "r"}}))
+    assert of_kind("ServiceAccount", roles)["metadata"]["name"] == "demo-sortase"
+    assert {each["serviceAccountName"] for each in pods_of(roles)} == {"demo-sortase"}

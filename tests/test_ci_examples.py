@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +18,9 @@ from programs import program
 from sortase.cli import parser
 from workflows import CI, SHELL, read, step
 
-GITHUB = sorted((CI / "github").glob("*.yml"))
+OURS = CI.parents[1] / ".github"
+EXAMPLES = sorted((CI / "github").glob("*.yml"))
+GITHUB = [*EXAMPLES, *sorted((OURS / "workflows").glob("*.yml"))]
 GITLAB = sorted((CI / "gitlab").glob("*.yml"))
 EXTRA = "pip install -e '.[test]'"
 ACTIONLINT = "go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
@@ -29,6 +33,11 @@ with open(os.environ["CALLS"], "a") as file:
     file.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + "\\n")
 if os.path.basename(sys.argv[0]) == "gh" and sys.argv[1] == "api":
     print("17")
+if os.path.basename(sys.argv[0]) == "git" and sys.argv[-2:] == ["rev-parse", "HEAD"]:
+    print("0123456789abcdef0123456789abcdef01234567")
+if sys.argv[1] == "wheel":
+    os.mkdir("wheel")
+    open("wheel/sortase-0.1.0-py3-none-any.whl", "w").close()
 """
 Calls = list[list[str]]
 
@@ -63,7 +72,7 @@ def shell(tmp_path: Path) -> Callable[..., Calls]:
     """Runs a script as CI does, in a folder with the repository's files; returns the programs' calls."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("sortase", "pip", "aws", "gh"):
+    for name in ("sortase", "pip", "aws", "gh", "git"):
         (programs / name).write_text(SHIM)
         (programs / name).chmod(0o755)
     (programs / "python").symlink_to(sys.executable)
@@ -93,6 +102,58 @@ def understood(calls: Calls) -> list[Any]:
     found = [parser().parse_args(call[1:]) for call in calls if call[0] == "sortase"]
     assert found, calls
     return found
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NOTHING = hashlib.sha256(b"").hexdigest()
+
+
+def build_of(path: Path) -> tuple[str, dict[str, str]]:
+    """The script that makes the wheel, and what it is told of the commit."""
+    if path.parent.name == "gitlab":
+        return "\n".join(read(path)["wheel"]["script"]), {"SORTASE_COMMIT": COMMIT, "SORTASE_REPOSITORY": "https://r"}
+    return step(path, "Build")["run"], {"COMMIT": COMMIT}
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, *GITLAB], ids=lambda path: f"{path.parent.name}-{path.stem}")
+class TestWheel:
+    def test_it_is_of_one_commit_and_listed_with_its_hash(
+        self, path: Path, shell: Callable[..., Calls], tmp_path: Path
+    ) -> None:
+        locks = tmp_path / "sortase" / "docker" / "locks"
+        locks.mkdir(parents=True)
+        (locks / "submit.txt").write_text("numpy==2.0 --hash=sha256:00\n")
+        script, given = build_of(path)
+        pip = [call for call in shell(script, **given) if call[0] == "pip"]
+        assert [call[1] for call in pip] == ["install", "wheel"]
+        assert {"--require-hashes", "sortase/docker/locks/build.txt"} <= set(pip[0])
+        assert {"--no-deps", "--no-build-isolation", "--no-index"} <= set(pip[1])
+        numpy, wheel = (tmp_path / "wheel" / "requirements.txt").read_text().splitlines()
+        assert numpy.startswith("numpy==2.0 --hash")
+        assert wheel == f"./wheel/sortase-0.1.0-py3-none-any.whl --hash=sha256:{NOTHING}"
+
+    @pytest.mark.parametrize("commit", ["main", "v1", COMMIT[:8], ""])
+    def test_what_may_move_is_refused(self, path: Path, shell: Callable[..., Calls], commit: str) -> None:
+        script, given = build_of(path)
+        named = {name: commit if name.endswith("COMMIT") else value for name, value in given.items()}
+        assert not [call for call in shell(script, code=1, **named) if call[0] == "pip"]
+
+    def test_jobs_with_credentials_install_it_and_nothing_by_name(self, path: Path) -> None:
+        """And the job that builds has none: a build runs what it downloads."""
+        content = read(path)
+        assert "pip install" in path.read_text()
+        for line in re.findall(r"pip install (.*)", path.read_text()):
+            assert re.fullmatch(
+                r"(--quiet )?--require-hashes -r (wheel/requirements|sortase/docker/locks/build)\.txt", line
+            )
+        if path.parent.name == "gitlab":
+            assert "id_tokens" not in content["wheel"]
+            assert content[".sortase"]["needs"] == ["wheel"]
+            return
+        assert content["jobs"]["wheel"]["permissions"] == {"contents": "read"}
+        for name, job in content["jobs"].items():
+            if "id-token" in job["permissions"]:
+                assert job["needs"] == "wheel", name
 
 
 class TestGitHub:
@@ -181,9 +242,9 @@ class TestGitLab:
         token, kubeconfig = tmp_path / "storage.token", tmp_path / "kubeconfig"
         before = "\n".join(read(self.PATH)[".sortase"]["before_script"]).replace("/tmp/cluster.token", f"{tmp_path}/ct")
         given = {"KUBECONFIG": str(kubeconfig), "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}
-        named = {"KUBE_SERVER": "https://cluster:6443", "KUBE_CA": f"{tmp_path}/ca", "SORTASE_VERSION": "0.1.0"}
+        named = {"KUBE_SERVER": "https://cluster:6443", "KUBE_CA": f"{tmp_path}/ca"}
         calls = shell(before, STORAGE_TOKEN="aaa.bbb.ccc", CLUSTER_TOKEN="ddd.eee.fff", **given, **named)
-        assert calls == [["pip", "install", "--quiet", "sortase[submit]==0.1.0"]]
+        assert calls == [["pip", "install", "--quiet", "--require-hashes", "-r", "wheel/requirements.txt"]]
         assert {path.stat().st_mode & 0o777 for path in (token, kubeconfig, tmp_path / "ct")} == {0o600}
 
         reached = kubernetes.client.Configuration()

@@ -130,13 +130,12 @@ def test_class_map_of_another_model_is_refused(tmp_path: Path, checkpoint: str) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param({"classifier_type": "cells"}, "allowed: 'sequence'", id="kind"),
-        pytest.param({"classifier_type": "token"}, "gene_class_dict", id="no gene classes"),
+        pytest.param({"classifier_type": "cells"}, "one of 'sequence'", id="kind"),
         pytest.param({"rare_threshold": 1.5}, "rare_threshold", id="threshold"),
         pytest.param({"max_examples": 0}, "max_examples", id="cap"),
         pytest.param({"nproc": 0}, "nproc", id="nproc"),
         pytest.param({"freeze_layers": -1}, "freeze_layers", id="layers"),
-        pytest.param({"forward_batch_size": 0}, "batch_size", id="batch"),
+        pytest.param({"forward_batch_size": 0}, "forward_batch_size", id="batch"),
         pytest.param({"training_args": {"class_weights": "some"}}, "class_weights", id="weights"),
         pytest.param({"compute": {"devise": "cpu"}}, "device", id="compute"),
     ],
@@ -149,4 +148,53 @@ def test_bad_settings_are_refused_at_once(arguments: dict, words: str) -> None:
 
 def test_search_needs_a_space(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ray_config"):
-        GenericClassifier("cell_type").train("m", "d", str(tmp_path), n_trials=2)
+        GenericClassifier("cell_type").train("m", str(tmp_path), str(tmp_path), n_trials=2)
+
+
+def test_refusals_name_arguments_as_they_are_called(tmp_path: Path) -> None:
+    """Settings, and not the keys that run.yaml has for them."""
+    wrong: list[tuple[dict, str]] = [
+        ({"metadata_column": "celltype"}, "unknown column 'celltype' for metadata_column; did you mean 'cell_type'"),
+        ({"filter_data": {"organ": ["x"]}}, "unknown column 'organ' for filter_data;"),
+        ({"filter_data": {"cell_type": ["x"]}}, "filter_data leaves none of"),
+        ({"label_mapping": {"B cell": 0, "T cell": 1}}, "or leave it out with filter_data"),
+        (
+            {"classifier_type": "token", "gene_class_dict": {"a": ["g1"]}},
+            "gene_class_dict needs token_dictionary_file",
+        ),
+    ]
+    for arguments, words in wrong:
+        with pytest.raises(SortaseError) as caught:
+            GenericClassifier(**{"metadata_column": "cell_type", **arguments}).prepare_data(
+                cells(), str(tmp_path / "data"), "x"
+            )
+        assert words in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_checkpoint_is_named_with_what_is_near(
+    tmp_path: Path, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = GenericClassifier("cell_type")
+    dataset, _ = classifier.prepare_data(cells(), str(tmp_path / "data"), "x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        classifier.train("pretained", dataset, "out")
+    assert "model_checkpoint: pretained does not exist; near it are ['pretrained']" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_checkpoint_gave_and_what_has_no_effect_is_seen_without_logging(
+    tmp_path: Path, checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"num_train_epochs": 1, "push_to_hub": True}
+    classifier = GenericClassifier("cell_type", training_args=arguments)
+    dataset, _ = classifier.prepare_data(cells(), str(tmp_path / "data"), "x")
+    capsys.readouterr()
+    classifier.train(checkpoint, dataset, str(tmp_path / "out"))
+    seen = capsys.readouterr().err
+    assert f"parameters come from {checkpoint}; new: classifier.bias, classifier.weight\n" in seen
+    assert "push_to_hub (models are not uploaded" in seen
+    assert "without a tokenizer; tokenizer_name_or_path or token_dictionary_file can name one\n" in seen
+    assert "model." not in seen and "labels." not in seen

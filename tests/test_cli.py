@@ -82,3 +82,24 @@ def test_terminated_training_keeps_a_checkpoint_and_ends_with_5(tmp_path: Path) 
     assert "the same command continues" in said
     step = int(said.split("at step ")[1].split(" ")[0])
     assert (tmp_path / "long" / "checkpoints" / f"step-{step:08d}" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("column", "code"), [("kind", 0), ("kinds", 2)])
+def test_who_stops_reading_ends_the_printing_and_nothing_else(column: str, code: int, tmp_path: Path) -> None:
+    """As in ``sortase prepare ... 2>&1 | head -1``."""
+    data = dataset(n=40)
+    data = data.add_column("kind", ["xyz"[label] for label in data["label"]]).remove_columns("label")
+    data.save_to_disk(str(tmp_path / "cells.dataset"))
+    settings = {
+        "run": {"name": "x", "output": str(tmp_path)},
+        "data": {"dataset": str(tmp_path / "cells.dataset")},
+        "labels": {"column": column},
+        "model": {"config": architecture()},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    read, written = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "sortase", "prepare", "-c", str(tmp_path / "run.yaml")]
+    with os.fdopen(written, "wb") as nobody:
+        assert subprocess.run(command, stdout=nobody, stderr=subprocess.STDOUT, timeout=120).returncode == code
+    assert (tmp_path / "x" / "stages" / "prepare.json").exists() is (code == 0)

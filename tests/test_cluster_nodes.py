@@ -20,6 +20,8 @@ from cluster_data import finished_steps, request, train_here, train_there, wait_
 from makers import architecture, dataset, weights
 from sortase.config.compute import ComputeSpec
 from sortase.errors import ConfigError
+from sortase.pipeline.events import read_events
+from sortase.pipeline.run_folder import RunFolder
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -69,7 +71,7 @@ def test_node_that_is_taken_away_costs_no_crash(address: str, tmp_path: Path) ->
     assert summary["preemptions"] == 1
     assert summary["workers"] == 1
     assert any("is being taken away; the checkpoint is stored" in line for line in said)
-    (left,) = [event for event in map(json.loads, (url / "events.jsonl").open()) if event["event"] == "preempted"]
+    (left,) = [event for event in read_events(RunFolder(str(url))) if event["event"] == "preempted"]
     assert f"step {summary['resumed_from']} of" in left["words"], "the checkpoint was not made at once"
     left, right = weights(url), weights(tmp_path / "straight")
     assert max(float(np.abs(left[name] - right[name]).max()) for name in left) < 1e-5

@@ -4,7 +4,6 @@ import pytest
 
 from sortase.config.load import parse
 from sortase.config.run import Config
-from sortase.config.train import check_arguments
 from sortase.errors import ConfigError
 
 BASE = """
@@ -84,19 +83,6 @@ def test_rules_on_the_command_line_have_to_be_quoted() -> None:
 def test_several_mistakes_are_said_at_once() -> None:
     with pytest.raises(ConfigError, match=r"(?s)run.nam.*test_sise"):
         parse(BASE.replace("name", "nam"), ["split.test_sise=0.1"])
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        pytest.param("lerning_rate", "learning_rate", id="misspelt"),
-        pytest.param("output_dir", "run folder", id="owned"),
-        pytest.param("evaluation_strategy", "eval_strategy", id="renamed by the library"),
-    ],
-)
-def test_training_arguments_are_checked_by_name(name: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        check_arguments([name])
 
 
 def test_schema_is_closed_and_described() -> None:

@@ -13,11 +13,12 @@ import yaml
 
 from sortase.cli import main, parser
 from sortase.config.load import check
-from sortase.deploy.chart import read_values
+from sortase.deploy.chart import read_values, rendered
 from sortase.deploy.commands import end_as
 from sortase.deploy.kube import Kubernetes, moment
 from sortase.deploy.state import State
 from sortase.deploy.submission import LONGEST, Submission, short_name
+from sortase.deploy.targets import submission_of
 from sortase.errors import CancelledError, ConfigError, ExistingOutputError, InfrastructureError
 
 SETTINGS: dict[str, Any] = {
@@ -88,21 +89,28 @@ class Api(Kubernetes):
 
     def _rayjobs(self, verb: str, *arguments: Any, **options: Any) -> Any:
         self.calls.append(verb)
-        return {"metadata": {"name": "x", "uid": "1"}}
+        return {"metadata": {"name": arguments[0]["metadata"]["name"], "uid": "1"}}
 
-    def _apply(self, each: Any, owner: Any = None, dry: bool = False) -> None:
-        self.calls.append(f"{each['kind']}{' owned' if owner else ''}")
+    def _there(self, each: Any) -> Any:
+        return None
+
+    def _create(self, each: Any, **options: Any) -> None:
+        owned = " owned" if "ownerReferences" in each["metadata"] else ""
+        self.calls.append(f"{each['kind']}{owned}{' tried' if options else ''}")
 
 
 def objects(name: str) -> list[dict[str, Any]]:
     labels = {"app.kubernetes.io/instance": "cells"}
-    return [{"kind": kind, "metadata": {"name": name, "labels": labels}} for kind in ("ConfigMap", "RayJob")]
+    kinds = ("ConfigMap", "NetworkPolicy", "RayJob")
+    return [{"kind": kind, "metadata": {"name": name, "labels": labels}} for kind in kinds]
 
 
-def test_what_a_job_needs_is_there_before_it_and_goes_with_it() -> None:
+def test_what_a_job_needs_goes_with_it_and_its_configuration_comes_last() -> None:
+    """Without it no head starts, so none is without its policy."""
     api = Api([])
     assert api.submit(objects("cells-1"))
-    assert api.calls == ["ConfigMap", "create", "ConfigMap owned"]
+    tried = ["NetworkPolicy tried", "ConfigMap tried"]
+    assert api.calls == [*tried, "create", "NetworkPolicy owned", "ConfigMap owned"]
 
 
 def test_the_same_again_is_attached_to_and_another_is_refused_while_one_runs() -> None:
@@ -171,15 +179,27 @@ def test_a_plan_names_everything_that_stands_in_the_way(
     settings = SETTINGS | {
         "run": {"name": "x", "output": "runs"},
         "data": {"dataset": "cells.dataset"},
-        "train": {"lr": 1},
+        "train": {"output_dir": "models"},
     }
     Path("run.yaml").write_text(yaml.safe_dump(settings))
     assert main(["plan"]) == 2
     shown = capsys.readouterr().out
-    assert "FAILED   names of training arguments" in shown
+    assert "passed   training arguments of the installed version" in shown
+    assert "note     these training arguments have no effect here: output_dir" in shown
     assert "FAILED   data, columns, classes and model: cells.dataset does not exist" in shown
     assert "stage    train: to do" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize("name", ["registry:5000/team/sortase:1", f"registry:5000/team/sortase@sha256:{'ab' * 32}"])
+def test_the_image_of_the_command_takes_the_place_of_the_values(name: str, files: list[str], tmp_path: Path) -> None:
+    """Whole: a digest of the values would otherwise win over a tag."""
+    (tmp_path / "values.yaml").write_text(f"image: {{repository: other, tag: '2', digest: 'sha256:{'cd' * 32}'}}\n")
+    options = parser().parse_args(["submit", "-c", files[0], "-f", files[1], "--image", name])
+    made = rendered(*submission_of(options), "ml")
+    (job,) = [each for each in made if each["kind"] == "RayJob"]
+    (container,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert container["image"] == name
 
 
 def target(folder: Path) -> Any:

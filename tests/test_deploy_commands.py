@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,8 +56,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServe
         path = kubeconfig(tmp_path, made.address)
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
         monkeypatch.setattr("sortase.deploy.follow.EVERY", 0.01)
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the client keeps what kinds there are
-        yield made
+        with tempfile.TemporaryDirectory(dir=tmp_path) as temporary, monkeypatch.context() as patch:
+            patch.setattr("tempfile.tempdir", temporary)
+            yield made
+            assert not list(Path(temporary).glob("*.json"))  # what another user may have written, or reads
 
 
 def settings(output: str) -> dict[str, Any]:
@@ -89,16 +92,19 @@ def test_a_run_is_submitted_and_followed_to_its_end(
     shown = capsys.readouterr()
     assert shown.out == f"{folder.url}\none\ntwo\n"
     assert "waiting for the cluster's pods\nrunning\nsucceeded" in shown.err
-    kinds = [each.kind for each in server.wrote]
-    assert sorted(kinds[:3]) == sorted(kinds[4:]) == sorted(BEFORE)
-    created = server.wrote[3]
+    tried = [each for each in server.wrote if each.query.get("dryRun")]
+    assert sorted(each.kind for each in tried) == sorted(BEFORE)
+    created, *made = server.wrote[len(tried) :]
     assert (created.verb, created.kind, created.query["fieldValidation"]) == ("POST", "RayJob", "Strict")
-    for first, owned in zip(server.wrote[:3], server.wrote[4:], strict=True):
-        assert "ownerReferences" not in first.body["metadata"]
-        (owner,) = owned.body["metadata"]["ownerReferences"]
+    assert made[-1].kind == "ConfigMap"
+    assert sorted(each.kind for each in made) == sorted(BEFORE)
+    assert {each.verb for each in server.wrote} == {"POST"}
+    for each in made:
+        (owner,) = each.body["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["name"], owner["uid"]) == ("RayJob", created.body["metadata"]["name"], "uid-1")
-        assert owned.body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "sortase"
-    (config,) = [each.body for each in server.wrote[:3] if each.kind == "ConfigMap"]
+        assert each.body["metadata"]["name"] == owner["name"]
+        assert each.body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "sortase"
+    (config,) = [each.body for each in made if each.kind == "ConfigMap"]
     assert yaml.safe_load(config["data"]["run.yaml"])["labels"] == {"column": "kind"}
 
 
@@ -113,6 +119,103 @@ def test_the_same_again_attaches_and_another_is_refused(
     assert main(["submit", "-c", run_yaml, "--set", "run.seed=2"]) == 2
     assert "works on this run with another configuration" in capsys.readouterr().err
     assert len(server.wrote) == made
+
+
+def submitted_name(server: ApiServer, run_yaml: str) -> str:
+    """That of the RayJob, which is deleted again with all that goes with it."""
+    server.steps = [DONE]
+    assert main(["submit", "-c", run_yaml]) == 0
+    (name,) = server.jobs
+    server.jobs.clear()
+    server.others.clear()
+    server.wrote.clear()
+    return name
+
+
+@pytest.mark.parametrize("kind", BEFORE)
+def test_what_another_made_under_the_name_is_not_taken_over(
+    kind: str, server: ApiServer, run_yaml: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a release of helm with the same run; nothing is made, nothing changed."""
+    name = submitted_name(server, run_yaml)
+    labels = {"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/instance": "x"}
+    helms = {"kind": kind, "metadata": {"name": name, "labels": labels}}
+    server.others[kind, name] = helms
+    assert main(["submit", "-c", run_yaml]) == 2
+    assert f"{kind} {name} is there already, of Helm, release x, and is not taken over" in capsys.readouterr().err
+    assert not [each for each in server.wrote if "dryRun" not in each.query]
+    assert server.others == {(kind, name): helms}
+
+
+def test_what_an_earlier_job_leaves_behind_is_waited_for(
+    server: ApiServer, run_yaml: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = submitted_name(server, run_yaml)
+    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": name, "uid": "gone"}
+    server.others["ConfigMap", name] = {"kind": "ConfigMap", "metadata": {"name": name, "ownerReferences": [owner]}}
+    looks: list[float] = []
+
+    def collected(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            server.others.clear()
+
+    monkeypatch.setattr("sortase.deploy.kube.time.sleep", collected)
+    assert main(["submit", "-c", run_yaml]) == 0
+    assert len(looks) >= 3
+    server.jobs.clear()
+    server.others["ConfigMap", name] = {"kind": "ConfigMap", "metadata": {"name": name, "ownerReferences": [owner]}}
+    monkeypatch.setattr("sortase.deploy.kube.GOING", -1.0)
+    looks.clear()
+    assert main(["submit", "-c", run_yaml]) == 3
+    assert "of a RayJob that was deleted is still there" in capsys.readouterr().err
+
+
+def test_a_submission_that_was_cut_short_is_completed_and_one_that_fails_is_undone(
+    server: ApiServer, run_yaml: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.steps = [DONE]
+    assert main(["submit", "-c", run_yaml, "--detach"]) == 0
+    (name,) = server.jobs
+    del server.others["ConfigMap", name]
+    server.steps = [{}, DONE]
+    assert main(["submit", "-c", run_yaml, "--detach"]) == 0
+    assert {kind for kind, _ in server.others} == set(BEFORE)
+    server.jobs.clear()
+    server.others.clear()
+    answer = server.answer
+
+    def refusing(verb: str, url: str, body: Any) -> tuple[int, Any]:
+        if verb == "POST" and url.split("?")[0].endswith("/configmaps") and "dryRun" not in url:
+            return 403, {"kind": "Status", "message": "exceeded quota"}
+        return answer(verb, url, body)
+
+    server.answer = refusing  # type: ignore[method-assign]
+    assert main(["submit", "-c", run_yaml, "--detach"]) == 2
+    assert "exceeded quota" in capsys.readouterr().err
+    assert not server.jobs
+
+
+def test_an_account_that_a_cloud_knows_is_made_once_used_again_and_never_changed(
+    server: ApiServer, run_yaml: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def values(role: str) -> str:
+        (tmp_path / "values.yaml").write_text(f"serviceAccount: {{name: trainer, annotations: {{role: {role}}}}}\n")
+        return str(tmp_path / "values.yaml")
+
+    server.steps = [DONE]
+    words = ["submit", "-c", run_yaml, "--detach", "-f"]
+    assert main([*words, values("one")]) == 0
+    next(iter(server.jobs.values()))["status"] = DONE
+    account = server.others["ServiceAccount", "trainer"]
+    assert "ownerReferences" not in account["metadata"]
+    assert main([*words, values("one"), "--attempt", "2"]) == 0
+    for job in server.jobs.values():
+        job["status"] = DONE
+    assert main([*words, values("two"), "--attempt", "3"]) == 2
+    assert "ServiceAccount trainer is there already, with another value of role" in capsys.readouterr().err
+    assert server.others["ServiceAccount", "trainer"] == account
+    assert len(server.jobs) == 2
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6])
@@ -281,6 +384,37 @@ def test_of_a_job_that_is_deleted_its_folder_tells(
     server.steps = [RUNNING, None]
     assert main(["submit", "-c", run_yaml]) == 3
     assert "no room" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_read_does_not_make_a_deleted_job_a_cancelled_one(
+    server: ApiServer, run_yaml: str, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage.write_bytes(folder.path("logs", "attempt-1", "outcome.json"), b'{"attempt":')
+    server.steps = [RUNNING, None]
+    assert main(["submit", "-c", run_yaml]) == 3
+    shown = capsys.readouterr().err
+    assert "what became of it cannot be read from here" in shown and "outcome.json is not valid JSON" in shown
+
+
+def test_a_kubeconfig_that_is_named_is_not_passed_over(
+    run_yaml: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In a pod there is another cluster to talk to: its own."""
+    for name in ("token", "ca.crt", "namespace"):
+        (tmp_path / name).write_text("x")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "9")
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr("sortase.deploy.kube.ACCOUNT_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "gone"))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "gone"))
+    monkeypatch.setenv("SORTASE_LIMITS", "kubernetes-call=5 kubernetes-answer=1")
+    assert main(["submit", "-c", run_yaml]) == 2
+    assert "no cluster: Invalid kube-config file" in capsys.readouterr().err
 
 
 def test_an_interrupted_wait_leaves_the_run(

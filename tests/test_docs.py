@@ -7,17 +7,20 @@ import importlib.util
 import json
 import re
 import shlex
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 import yaml
 
+from sortase import GenericClassifier
 from sortase.cli import parser
 from sortase.config.compute import ComputeSpec
 from sortase.config.gate import GateSpec
 from sortase.config.load import parse
+from sortase.config.run import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -25,6 +28,8 @@ DOCUMENTS = [
     ROOT / "k8s" / "README.md",
     ROOT / "helm" / "sortase" / "README.md",
     ROOT / "docs" / "retraining.md",
+    ROOT / "docs" / "training-arguments.md",
+    ROOT / "docs" / "migrating.md",
 ]
 VALUES = yaml.safe_load((ROOT / "helm" / "sortase" / "values.yaml").read_text())
 SECTIONS = "|".join(name for name in VALUES if name != "run")
@@ -115,3 +120,24 @@ def test_words_that_are_said_to_be_ours_are_ours() -> None:
     ]
     for words in quoted:
         assert any(words in each for each in told), words
+
+
+def test_settings_and_arguments_to_migrate_to_exist() -> None:
+    text = (ROOT / "docs" / "migrating.md").read_text()
+    arguments = {
+        name
+        for method in ("__init__", "prepare_data", "train", "plot_confusion_matrix")
+        for name in signature(getattr(GenericClassifier, method)).parameters
+    }
+    cells = [cell for line in text.splitlines() if line.startswith("| ") for cell in line.split(" | ")[1:]]
+    named = {name for cell in cells for name in re.findall(r"`([a-z_]+)=", cell)}
+    assert len(named) > 12
+    assert named <= arguments, named - arguments
+    settings = {name for cell in cells for name in re.findall(r"`([a-z]+\.[a-z_]+)(?:`|:)", cell)} - {"training_args"}
+    settings = {name for name in settings if not name.endswith((".json", ".pkl", ".parquet", ".predict"))}
+    assert len(settings) > 8
+    for name in settings:
+        section, field = name.split(".")
+        annotation = Config.model_fields[section].annotation
+        (spec,) = [kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")]
+        assert field in spec.model_fields, name

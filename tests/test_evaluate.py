@@ -106,7 +106,7 @@ def test_no_baseline_without_something_to_learn_from_or_when_not_asked_for(tmp_p
     [
         pytest.param("sequence", {"label": [0, 3]}, "row 1 has label 3, but there are 3 classes", id="class"),
         pytest.param("token", {"labels": [[-100], [-100]]}, "2 rows to evaluate hold no labelled token", id="no label"),
-        pytest.param("token", {"labels": [[0], [1, 2]]}, "row 1 has 1 tokens and 2 labels", id="lengths"),
+        pytest.param("token", {"labels": [[0], [1, 2]]}, "row 1 has 1 tokens and 2 values in 'labels'", id="lengths"),
         pytest.param("sequence", {}, "no column 'label'", id="no column"),
     ],
 )

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from makers import CLASSES, architecture, assert_same_weights, dataset, run_trai
 from sortase.config.model import ModelSpec
 from sortase.data.batches import BatchPlan
 from sortase.data.sequences import Sequences
-from sortase.errors import CancelledError, ConfigError, InputError, WorkFailedError
+from sortase.errors import CancelledError, ConfigError, InputError, MissingExtraError, WorkFailedError
 from sortase.model.load import build_model, load_config
 from sortase.model.loss import summed_loss
 from sortase.model.task import TASKS
@@ -96,13 +97,13 @@ def start(folder: Path, kind: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
-    while not path.exists():
+    while not any(folder.glob(pattern)):
         if process.poll() is not None:
-            raise AssertionError(f"training ended before {path.name}: {process.stderr.read().decode()}")
+            raise AssertionError(f"training ended before {pattern}: {process.stderr.read().decode()}")
         if time.monotonic() > deadline:
-            raise AssertionError(f"no {path} after 120 s")
+            raise AssertionError(f"no {pattern} after 120 s")
         time.sleep(0.002)
 
 
@@ -110,9 +111,9 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 def test_killed_training_continues_to_the_same_weights(kind: str, tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     run_training(straight, train_job(kind, num_train_epochs=6))
-    for moment in ("checkpoints/step-00000008/manifest.json", "checkpoints/step-00000036/model.safetensors"):
+    for moment in ("checkpoints/step-00000008/manifest.json", "checkpoints/step-00000020/*/model.safetensors"):
         process = start(broken, kind)
-        wait_for(broken / moment, process)
+        wait_for(broken, moment, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert not (broken / "model").exists()
@@ -127,7 +128,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None
     with pytest.raises(CancelledError):
         stop_after(10, broken)
     newest = max((broken / "checkpoints").iterdir())
-    state = newest / "optimizer.pt"
+    (state,) = newest.glob("*/optimizer.pt")
     state.write_bytes(state.read_bytes()[:-7])
     fitted, _ = run_training(broken, train_job())
     assert fitted.summary["resumed_from"] == 8
@@ -239,7 +240,9 @@ def test_encoder_families_train_and_load_again(model_type: str, kind: str, tmp_p
         pytest.param(
             {"model": ModelSpec(config=architecture(hidden_sise=3))}, ConfigError, "hidden_size", id="setting"
         ),
-        pytest.param({"lerning_rate": 1}, ConfigError, "learning_rate", id="argument"),
+        pytest.param({"optim": "lomo"}, MissingExtraError, "needs another package: .*lomo", id="package"),
+        pytest.param({"optim_args": "fast"}, ConfigError, "do not fit together: .*optim_args='fast'", id="optimizer"),
+        pytest.param({"lr_scheduler_kwargs": {"x": 1}}, ConfigError, r"lr_scheduler_kwargs=\{'x': 1\}", id="scheduler"),
         pytest.param({"class_weights": {"z": 1.0}}, ConfigError, "unknown class 'z'", id="weights"),
         pytest.param({"early_stopping_patience": 1, "eval_strategy": "no"}, ConfigError, "validation", id="patience"),
         pytest.param({"global_batch_size": 1, "global_batch_tokens": 1}, ConfigError, "not both", id="two sizes"),
@@ -281,6 +284,42 @@ def test_bf16_on_request(tmp_path: Path) -> None:
     assert {p.dtype for p in trained.model.parameters()} == {torch.float32}
 
 
+def test_arguments_without_effect_get_one_line_of_the_training(tmp_path: Path) -> None:
+    fitted, _ = run_training(tmp_path, train_job(max_steps=1, output_dir="out", dataloader_num_workers=4))
+    (note,) = [note for note in fitted.summary["notes"] if "no effect" in note]
+    assert note == (
+        "these training arguments have no effect here: output_dir (files go to the folder of the run (run.output and "
+        "run.name)), dataloader_num_workers (batches are gathered from memory-mapped data in the training process)"
+    )
+
+
+def test_without_tqdm_there_is_no_progress_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sortase.pipeline import callbacks
+
+    shown: list[str] = []
+    monkeypatch.setattr(callbacks.ShowProgress, "on_train_begin", lambda *given, **named: shown.append("train"))
+    run_training(tmp_path / "with", train_job(max_steps=1, disable_tqdm=False))
+    assert shown == ["train"]
+    run_training(tmp_path / "without", train_job(max_steps=1, disable_tqdm=True))
+    assert shown == ["train"]
+
+
+def test_full_determinism_is_of_the_training_alone(tmp_path: Path) -> None:
+    environment = dict(os.environ)
+    seen: list[bool] = []
+
+    def should_stop() -> bool:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return False
+
+    run_training(tmp_path, train_job(max_steps=1, full_determinism=True), should_stop=should_stop)
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic
+    assert {name: os.environ.get(name) for name in environment} == environment
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ.keys() - environment.keys()
+
+
 def test_training_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
     import random
 
@@ -293,3 +332,47 @@ def test_training_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
     np.random.seed(1)
     torch.manual_seed(1)
     assert drawn == (random.random(), np.random.random(), torch.rand(1).item())
+
+
+def test_only_what_was_trained_is_counted(tmp_path: Path) -> None:
+    """Batches are made ahead; those that are not trained on count for nothing."""
+    job = train_job(max_steps=3)
+    fitted, _ = run_training(tmp_path, job)
+    batches, lengths = fitted.trainer.plan.epoch(0)[:3], job.train.lengths
+    assert fitted.trainer.batches.useful_tokens == sum(int(lengths[rows].sum()) for rows in batches)
+    assert fitted.trainer.batches.padded_tokens == sum(int(lengths[rows].max()) * len(rows) for rows in batches)
+    assert fitted.summary["data_wait_seconds"] >= 0
+
+
+def test_an_error_in_the_data_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the batch was made ahead, in another thread."""
+    made = Batches._collate
+
+    def broken(self: Batches, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        if threading.current_thread() is threading.main_thread():
+            raise AssertionError("a batch was made in the main thread")
+        if len(rows) < 8:
+            raise InputError("row 7 cannot be read")
+        return made(self, rows)
+
+    monkeypatch.setattr(Batches, "_collate", broken)
+    with pytest.raises(InputError, match="row 7 cannot be read"):
+        run_training(tmp_path, train_job())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_a_compiled_model_trains_and_is_saved_plain(tmp_path: Path) -> None:
+    """``torch_compile`` changes no step; the eager backend compiles without a C++ compiler."""
+    settings = {"max_steps": 2, "per_device_train_batch_size": 3, "eval_strategy": "no", "save_strategy": "no"}
+    run_training(tmp_path / "plain", train_job(**settings))
+    fitted, _ = run_training(tmp_path / "fast", train_job(**settings, torch_compile_backend="eager"))
+    assert fitted.trainer.args.torch_compile
+    plain, fast = weights(tmp_path / "plain"), weights(tmp_path / "fast")
+    assert plain.keys() == fast.keys()
+    for name in plain:
+        np.testing.assert_allclose(fast[name], plain[name], atol=1e-5, err_msg=name)
+
+
+def test_tf32_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tf32"):
+        run_training(tmp_path, train_job(tf32=True))

@@ -50,8 +50,10 @@ def learnt(kind: str, steps: int) -> Trained:
             layer.p = 0.0
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     data = Sequences.open(dataset(kind, 200, seed=9), TASKS[kind].label_column)
-    ids, mask = data.pad(np.arange(len(data)), 64, 0)
-    labels = TASKS[kind].pad_labels([data.labels_of(i) for i in range(len(data))], ids.shape[1])
+    every = np.arange(len(data))
+    arrays = data.model_inputs(every, 64, 0)
+    ids, mask = arrays["input_ids"], arrays["attention_mask"]
+    labels = TASKS[kind].pad_labels([data.labels_of(i) for i in every], data.shown(every, 64))
     for _ in range(steps):
         model(
             input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask), labels=torch.tensor(labels)
@@ -411,6 +413,16 @@ def test_groups_of_rows_are_resampled(apart: bool, models: Make, tmp_path: Path)
     assert (told["bootstrap"]["unit"], told["dataset"]["groups"]) == ("group", 7)
     assert "50 paired resamples of 7 groups" in text(told)
     assert rows.groups is None
+
+
+def test_few_groups_do_not_decide_by_interval(models: Make) -> None:
+    numbers = np.arange(90) % 4
+    spec = rules(by="interval", bootstrap=200)
+    with pytest.raises(InputError, match=r"of 4 groups, and gate\.min_groups asks for 5"):
+        compete(models(), None, test_set(), spec, groups=numbers)
+    assert compete(models(), None, test_set(), rules(by="interval", bootstrap=200, min_groups=4), groups=numbers)
+    found = compete(models(), None, test_set(), groups=numbers)
+    assert any("rest on 4 groups and are too narrow" in remark for remark in found.remarks)
 
 
 def test_one_group_is_not_resampled(models: Make) -> None:

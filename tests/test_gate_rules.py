@@ -239,8 +239,12 @@ def test_without_a_champion_only_absolute_rules_hold() -> None:
     assert "without a champion yet" in text(told)
     only_relative = GateSpec(macro_f1=">= champion")
     told = verdict(found, judge(found, only_relative), only_relative)
+    assert told["passed"] is None
+    assert "new was NOT judged, as no rule could be applied without a champion yet" in text(told)
+    asked = GateSpec(macro_f1=">= champion", first="promote")
+    told = verdict(found, judge(found, asked), asked)
     assert told["passed"] is True
-    assert "no rule could be applied" in text(told)
+    assert "passed the gate, as no rule could be applied" in text(told)
 
 
 def test_rules_that_do_not_look_at_the_champion_are_remarked() -> None:
@@ -255,6 +259,20 @@ def test_rules_that_do_not_look_at_the_champion_are_remarked() -> None:
     assert remarks(accuracy=0.5, ece="<= champion + 0.1") == [remark]
     assert remarks(accuracy=0.5, macro_f1=">= champion - 0.1") == []
     assert remarks(accuracy=0.5, max_class_recall_drop=0.2) == []
+
+
+def test_differences_of_rare_classes_are_remarked() -> None:
+    labels = np.repeat([0, 1, 2], [60, 60, 12])
+    found = result(wrong(labels, c=0.1), wrong(labels, c=0.3), labels)
+
+    def remarks(**rules: Any) -> list[str]:
+        spec = GateSpec(**rules)
+        return [each for each in verdict(found, judge(found, spec), spec)["remarks"] if "rest on fewer" in each]
+
+    assert "differences of c (12) rest on fewer than 30 units" in remarks(max_class_recall_drop=0.1)[0]
+    assert remarks(macro_f1=">= champion", by="interval")
+    assert remarks(macro_f1=">= champion") == []
+    assert remarks(max_class_recall_drop=0.1, class_min_units=13) == []
 
 
 def test_classes_that_the_evaluation_set_lacks_are_remarked() -> None:

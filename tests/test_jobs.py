@@ -115,7 +115,7 @@ def test_a_run_as_a_job_on_workers_of_the_cluster(head: Head, config: str) -> No
 def test_a_job_with_a_bad_configuration_fails_with_its_message_and_exit_code(head: Head, config: str) -> None:
     ended = submit(head, "prepare", config, "--set", "labels.column=celltype")
     assert (ended.status, ended.exit_code) == ("FAILED", 2)
-    assert "sortase prepare: unknown column 'celltype' for labels; did you mean 'cell_type'?" in ended.logs
+    assert "sortase prepare: unknown column 'celltype' for labels.column; did you mean 'cell_type'?" in ended.logs
 
 
 def test_the_command_line_of_ray_submits_a_job(head: Head, config: str) -> None:

@@ -20,9 +20,13 @@ LAYERS = [
     {"report", "pipeline", "gate"},
     {"model", "data"},
     {"registry"},
-    {"storage", "pickles", "progress", "_retry", "_local"},
+    {"members"},
+    {"arguments"},
+    {"storage", "pickles", "_pickled_arrays", "progress"}
+    | {"_retry", "_s3", "_local", "_contents", "_hashes", "_written", "_cache", "_entries", "_locks", "scratch"},
     {"config"},
-    {"errors", "redact"},
+    {"deadlines"},
+    {"caller_state", "errors", "plain", "redact", "text", "unread"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
@@ -34,6 +38,7 @@ DOORS = {
     "pickle": {"pickles"},
     "ray": {"cluster", "deploy"},
     "kubernetes": {"deploy"},
+    "tempfile": {"scratch"},
 }
 
 

@@ -20,6 +20,7 @@ from sortase import storage
 from sortase.cli import main
 from sortase.errors import CancelledError, FencedError, InputError, WorkFailedError
 from sortase.pipeline.attempts import attempted, outcomes
+from sortase.pipeline.events import read_events
 from sortase.pipeline.logs import logs_of, read_logs, tail_logs
 from sortase.pipeline.run_folder import RunFolder
 
@@ -329,8 +330,8 @@ def sortase(command: str, config: Path, *options: str, **environment: str) -> su
 
 
 def timeline(url: str) -> list[tuple[str, int]]:
-    """Outcomes told in events.jsonl."""
-    events = [json.loads(line) for line in storage.read_bytes(storage.join(url, "events.jsonl")).decode().splitlines()]
+    """Outcomes told in the timeline."""
+    events = read_events(RunFolder(url))
     return [(event["event"], event["attempt"]) for event in events if event["stage"] == "run"]
 
 
@@ -346,7 +347,7 @@ def test_every_attempt_leaves_its_log_and_its_outcome(config: Path) -> None:
     said = log(url, "attempt-3/driver")
     assert "prepare: done" in said
     assert url in said.splitlines()  # what goes to stdout and to stderr may change places
-    assert storage.read_json(storage.join(url, "attempt.json"))["number"] == 3
+    assert RunFolder(url).holder()["number"] == 3
     found = outcomes(url)
     assert [(each["attempt"], each["state"], each["exit_code"]) for each in found] == [
         (1, "refused", 2),
@@ -427,7 +428,7 @@ class TestOutcomes:
             RunFolder(url).begin()
             attempt.folder.fence()
         assert [(each["attempt"], each["state"]) for each in outcomes(url)] == [(1, "cancelled")]
-        assert not storage.exists(storage.join(url, "events.jsonl"))
+        assert not storage.list_files(storage.join(url, "events"))
 
     @pytest.mark.parametrize(
         ("error", "wished", "words"),
@@ -458,15 +459,19 @@ class TestOutcomes:
         monkeypatch.setenv("SORTASE_SUBMISSION", "another")
         assert main(["prepare", "-c", str(config)]) == 0
 
-    def test_a_refused_attempt_leaves_the_timeline_to_the_one_at_work(self, config: Path) -> None:
+    def test_a_refused_attempt_leaves_the_timeline_to_the_one_at_work(
+        self, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SORTASE_SUBMISSION", "one")
         RunFolder(url_of(config)).begin()
         assert main(["run", "-c", str(config), "--set", "labels.column=celltype"]) == 2
         assert [each["attempt"] for each in outcomes(url_of(config))] == [2]
-        assert not storage.exists(storage.join(url_of(config), "events.jsonl"))
+        assert not storage.list_files(storage.join(url_of(config), "events"))
 
     def test_an_outcome_that_cannot_be_written_hides_nothing(
         self, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
+        monkeypatch.setenv("SORTASE_SUBMISSION", "one")
         Path(url_of(config)).mkdir(parents=True)
         Path(url_of(config), "logs").write_text("a file where a folder should be")
         assert main(["run", "-c", str(config), "--set", "labels.column=celltype"]) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from datasets import Dataset
 
+from cluster_data import wait_until
 from makers import architecture, rows
 from sortase import storage
 from sortase.cli import main
@@ -60,7 +62,8 @@ def test_a_finished_run(config: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "attempt    1, succeeded" in capsys.readouterr().out
 
 
-def test_a_refused_run(config: Path) -> None:
+def test_a_refused_run(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SORTASE_SUBMISSION", "one")
     assert main(["run", "-c", str(config), "--set", "labels.column=kin"]) == 2
     seen = overview(folder(config))
     assert (seen.state, seen.exit_code) == ("refused", 2)
@@ -118,8 +121,15 @@ def test_a_wish_to_stop_ends_the_attempt_it_names_and_no_other(config: Path, mon
     assert ask_to_stop(run) is None
     assert main(["prepare", "-c", str(config)]) == 0
     assert ask_to_stop(run) is None, "the attempt is over"
-    storage.write_json(run.path("stop.json"), {"attempt": 2})
-    assert main(["train", "-c", str(config), "--set", "train.num_train_epochs=2000"]) == 5
+
+    def wish() -> None:
+        wait_until(lambda: overview(run).checkpoint, "a checkpoint")
+        storage.write_json(run.path("stop.json"), {"attempt": 2})
+
+    with ThreadPoolExecutor() as pool:
+        wished = pool.submit(wish)
+        assert main(["train", "-c", str(config), "--set", "train.num_train_epochs=2000"]) == 5
+        wished.result()
     seen = overview(run)
     assert (seen.attempt, seen.state) == (2, "cancelled")
     assert seen.checkpoint is not None

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers.trainer_utils import PredictionOutput
 
 from sortase import pickles, storage
 from sortase.errors import InputError, MissingInputError, UnsafePickleError
@@ -134,14 +135,16 @@ def test_numpy_never_takes_bytes_for_objects(payload: Call) -> None:
         pickles.loads(pickle.dumps(payload), "genes.pkl")
 
 
-def test_a_dtype_is_not_changed_after_its_array_is_filled() -> None:
+@pytest.mark.parametrize("state", [OBJECT_FIELD, (3, ">", None, None, None, -1, -1, 0)])
+def test_a_dtype_is_not_changed_after_its_array_is_filled(state: tuple[Any, ...]) -> None:
     """Bytes that went into an array as bytes would be objects afterwards."""
-    dtype = b"cnumpy\ndtype\n(X\x02\x00\x00\x00V8\x89\x88tRq\x00"
+    order = b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"cnumpy\ndtype\n(X\x02\x00\x00\x00i8\x89\x88tRq\x00" + order
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"
     filled = array + b"(K\x01(K\x01th\x00\x89C\x08" + POINTERS_AS_BYTES + b"tb"
-    assert pickles.loads(b"\x80\x03(" + dtype + filled + b"t.", "genes.pkl")[1].tolist() == [POINTERS_AS_BYTES]
-    changed = b"h\x00" + pickle.dumps(OBJECT_FIELD, protocol=2)[2:-1] + b"b"
-    with pytest.raises(UnsafePickleError, match="into a structure"):
+    assert pickles.loads(b"\x80\x03" + dtype + b"0" + filled + b".", "genes.pkl").tolist() == [0]
+    changed = b"h\x00" + pickle.dumps(state, protocol=2)[2:-1] + b"b"
+    with pytest.raises(UnsafePickleError, match="sets the inside of a Int64DType"):
         pickles.loads(b"\x80\x03(" + dtype + filled + changed + b"t.", "genes.pkl")
 
 
@@ -313,3 +316,26 @@ def test_geneformer_gene_medians(geneformer_dir: Path) -> None:
     assert len(medians) == 25_424
     assert all(gene.startswith("ENSG") for gene in medians)
     assert all(type(value) is np.float64 and 0 < value < np.inf for value in medians.values())
+
+
+def test_what_a_trainer_predicted_is_read_as_a_plain_dict() -> None:
+    content = PredictionOutput(np.eye(2, dtype=np.float32), np.arange(2), {"test_loss": np.float64(0.5)})
+    for protocol in (2, 3, 4, 5):
+        found = pickles.loads(pickle.dumps({"a": content}, protocol), "it")["a"]
+        assert type(found) is dict
+        assert found["predictions"].tolist() == [[1, 0], [0, 1]]
+        assert found["label_ids"].tolist() == [0, 1]
+        assert found["metrics"] == {"test_loss": 0.5}
+    with pytest.raises(UnsafePickleError, match="makes an object"):
+        pickles.loads(_newobj("builtins", "dict", ()), "it")
+    with pytest.raises(UnsafePickleError, match="makes an object"):
+        pickles.loads(_newobj("transformers.trainer_utils", "PredictionOutput", (1, 2)), "it")
+    with pytest.raises(UnsafePickleError, match="holds a"):
+        pickles.loads(pickle.dumps([PredictionOutput]), "it")
+    with pytest.raises(UnsafePickleError, match="calls OutputName"):
+        pickles.loads(b"ctransformers.trainer_utils\nPredictionOutput\n(I1\nI2\nI3\ntR.", "it")
+
+
+def _newobj(module: str, name: str, arguments: tuple[Any, ...]) -> bytes:
+    """An object of a class, made by the instruction NEWOBJ."""
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"\x81."

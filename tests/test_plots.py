@@ -10,13 +10,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers.trainer_utils import PredictionOutput
 
 from report_data import COUNTS, NAMES, evaluation, events, measured, prepared
 from sortase import GenericClassifier, storage
 from sortase.errors import InputError, InputTypeError, SortaseError, UnsafePickleError
 from sortase.report import figures, result_figures
+from sortase.report.matrices import named_matrices
 from sortase.report.names import compact, labels, plain, short
-from sortase.report.plots import ordered_matrix
+from sortase.report.plots import file_names
 from sortase.report.read_predictions import read_predictions
 from sortase.report.style import render
 
@@ -43,9 +46,58 @@ def test_confusion_matrix_is_drawn_from_any_form(given: Any, root: str) -> None:
 
 @pytest.mark.parametrize("given", [pytest.param(FRAME, id="frame"), pytest.param(NESTED, id="dict")])
 def test_a_part_of_the_classes_keeps_the_totals_of_all(given: Any) -> None:
-    matrix, totals = ordered_matrix(given, ["T", "B"])
-    assert matrix.tolist() == [[9, 0], [0, 5]]
-    assert totals.tolist() == [9, 6]
+    matrix = named_matrices(given, ["T", "B"])[""]
+    assert matrix.counts.tolist() == [[9, 0], [0, 5]]
+    assert matrix.totals.tolist() == [9, 6]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"conf_mat": COUNTS}, id="stFormer's plot_confusion_matrix"),
+        pytest.param({"conf_matrix": {"Geneformer": FRAME}, "macro_f1": [0.5]}, id="Geneformer's validate"),
+        pytest.param({"conf_matrix": FRAME, "macro_f1": 0.5, "acc": 0.6}, id="Geneformer's evaluate_saved_model"),
+        pytest.param({"confusion_matrix": COUNTS.tolist(), "eval_loss": 1.0}, id="stFormer's evaluate_model"),
+        pytest.param({"confusion_matrix": COUNTS.tolist(), "classes": NAMES, "units": 20}, id="an evaluation.json"),
+        pytest.param(torch.tensor(COUNTS), id="tensor"),
+        pytest.param(torch.tensor(COUNTS, dtype=torch.float32, requires_grad=True), id="tensor that learns"),
+        pytest.param(pd.DataFrame(COUNTS), id="frame of an array"),
+        pytest.param({"Geneformer": NESTED}, id="nested dict of a model"),
+        pytest.param({"V1": COUNTS.tolist()}, id="lists of a model"),
+    ],
+)
+def test_matrices_of_other_packages(given: Any) -> None:
+    (matrix,) = named_matrices(given, NAMES).values()
+    assert matrix.counts.tolist() == COUNTS.tolist()
+
+
+def test_an_evaluation_is_taken_by_its_path_and_in_another_order(tmp_path: Path) -> None:
+    url = str(tmp_path / "evaluation.json")
+    storage.write_json(url, {"confusion_matrix": COUNTS.tolist(), "classes": NAMES})
+    matrix = named_matrices(url, ["T", "B"])[""]
+    assert matrix.counts.tolist() == [[9, 0], [0, 5]]
+    assert named_matrices(url, None)[""].classes == NAMES
+
+
+def test_a_crosstab_lacks_the_classes_that_nobody_predicted() -> None:
+    table = pd.crosstab(np.array(["B", "T", "T"]), np.array(["T", "T", "T"]))
+    matrix = named_matrices(table, ["T", "B"])[""]
+    assert matrix.counts.tolist() == [[2, 0], [1, 0]]
+
+
+def test_each_model_has_its_figure(root: str) -> None:
+    models = {"Geneformer": FRAME, "../../our model/v2": FRAME * 2, "geneformer": FRAME}
+    GenericClassifier("cell_type").plot_confusion_matrix(models, root, "blood", ["T", "B"])
+    names = ["blood_Geneformer", "blood_our_model_v2", "blood_geneformer_2"]
+    wanted = {f"{name}_confusion_matrix.{kind}" for name in names for kind in ("png", "svg")}
+    assert set(storage.list_files(root)) == wanted
+    svg = storage.read_bytes(storage.join(root, "blood_our_model_v2_confusion_matrix.svg"))
+    assert b"Confusion matrix: ../../our model/v2" in svg
+
+
+def test_names_of_models_are_safe_in_file_names() -> None:
+    names = file_names(["a/b", "a b", "...", "", "x" * 300, "细胞"])
+    assert list(names.values()) == ["_a_b", "_a_b_2", "_model", "_model_2", "_" + "x" * 80, "_细胞"]
 
 
 @pytest.mark.parametrize(
@@ -56,11 +108,14 @@ def test_a_part_of_the_classes_keeps_the_totals_of_all(given: Any) -> None:
         pytest.param(COUNTS, ["B", "T"], "must name all", id="array with fewer names"),
         pytest.param(COUNTS, ["B", "B", "T"], "once", id="repeated"),
         pytest.param(COUNTS, [], "once", id="none"),
-        pytest.param(COUNTS, "BNT", "list of class names", id="text"),
+        pytest.param(COUNTS, "BNT", "class_order must be a list", id="text"),
         pytest.param(-COUNTS, NAMES, "zero or more", id="negative"),
         pytest.param(COUNTS * np.nan, NAMES, "zero or more", id="undefined"),
         pytest.param([[1, 2], [3]], ["a", "b"], "equal length", id="ragged"),
-        pytest.param({"a": 1, "b": 2}, ["a", "b"], "holds no dict", id="flat dict"),
+        pytest.param({"a": 1, "b": 2}, ["a", "b"], r"\{name of a model: matrix\}, but 'a' holds int", id="flat dict"),
+        pytest.param({"V1": FRAME, "V2": 3}, NAMES, "'V1' holds DataFrame", id="a model without a matrix"),
+        pytest.param({"V1": FRAME, "V2": COUNTS[:2, :2]}, NAMES, r"conf_mat\['V2'\] has the shape", id="a smaller one"),
+        pytest.param(COUNTS, None, "class_order must be a list", id="an array without names"),
         pytest.param(pd.DataFrame(np.eye(2), ["a", "a"], ["a", "b"]), ["a"], "more than once", id="twice in a frame"),
     ],
 )
@@ -105,7 +160,18 @@ def test_both_kinds_of_predictions_hold_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        pytest.param([1], InputTypeError, "not what an evaluation writes", id="a list"),
+        pytest.param([1], InputTypeError, "'y_true' with 'y_pred'", id="a list"),
+        pytest.param({"logits": [1]}, InputTypeError, r"\['logits'\]; expected 'labels'", id="other names"),
+        pytest.param({"y_true": [0, 1], "y_pred": [0]}, InputError, r"\(2,\), y_pred \(1,\)", id="other lengths"),
+        pytest.param({"y_true": [0, 2], "y_pred": [0, 1]}, InputError, "y_true holds 2", id="foreign id"),
+        pytest.param({"y_true": ["B"], "y_pred": ["X"]}, InputError, "y_pred holds 'X'.*'B': 0", id="foreign name"),
+        pytest.param({"y_true": [-100], "y_pred": [0]}, InputError, "holds no label", id="no label"),
+        pytest.param({"y_true": 3, "y_pred": [0]}, InputTypeError, "got int", id="a number"),
+        pytest.param({"y_true": [[0], [1, 0]], "y_pred": [0]}, InputError, "differ in length", id="ragged"),
+        pytest.param(
+            {"label_ids": [0], "predictions": [[1.0, 2, 3]]}, InputError, "3 classes, the class map 2", id="logits"
+        ),
+        pytest.param(PredictionOutput(np.ones((1, 2)), None, {}), InputError, "has no labels", id="no labels"),
         pytest.param({"labels": [0], "probabilities": None}, InputError, "parquet", id="too many to be kept"),
         pytest.param({"labels": [0], "probabilities": [[1.0]]}, InputError, "shape", id="other number of classes"),
         pytest.param({"labels": [], "probabilities": [], "classes": ["a"]}, InputError, "'a'", id="other classes"),
@@ -116,6 +182,66 @@ def test_other_pickles_are_refused(content: Any, error: type[Exception], words: 
     (tmp_path / "p.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(error, match=words):
         read_predictions(str(tmp_path / "p.pkl"), {"B": 0, "T": 1})
+
+
+IDS, GUESSES = [2, 0, 1, 1, 0, 2], [2, 0, 1, 0, 0, 1]
+LOGITS = np.log(np.eye(3)[GUESSES] * 0.7 + 0.1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"y_true": np.array(IDS), "y_pred": np.array(GUESSES)}, id="stFormer's notebook"),
+        pytest.param({"y_true": IDS, "y_pred": [np.int64(i) for i in GUESSES]}, id="lists"),
+        pytest.param({"y_true": [NAMES[i] for i in IDS], "y_pred": [NAMES[i] for i in GUESSES]}, id="names"),
+        pytest.param({"y_true": np.array(NAMES)[IDS], "y_pred": np.array(GUESSES)}, id="names and ids"),
+        pytest.param({"y_true": np.array([[*IDS[:4], -100], [*IDS[4:], -100, -100, -100]]),
+                      "y_pred": np.array([[*GUESSES[:4], 1], [*GUESSES[4:], 0, 2, 2]])}, id="tokens"),
+    ],
+)  # fmt: skip
+def test_classes_alone_are_drawn_as_their_confusion_matrix(content: Any, tmp_path: Path) -> None:
+    (tmp_path / "map.pkl").write_bytes(pickle.dumps(dict(zip(NAMES, range(3), strict=True))))
+    (tmp_path / "p.pkl").write_bytes(pickle.dumps(content))
+    found = read_predictions(str(tmp_path / "p.pkl"), {name: i for i, name in enumerate(NAMES)})
+    assert found.predicted is not None
+    assert (found.classes.tolist(), found.predicted.tolist()) == (IDS, GUESSES)
+    GenericClassifier("subtype").plot_predictions(
+        predictions_file=str(tmp_path / "p.pkl"),
+        id_class_dict_file=str(tmp_path / "map.pkl"),
+        title="Visium Spot Subtype Predictions",
+        output_directory=str(tmp_path),
+        output_prefix="visium_spot",
+        class_order=["T", "B"],
+    )
+    svg = (tmp_path / "visium_spot_predictions.svg").read_text()
+    assert "Visium Spot Subtype Predictions" in svg
+    assert "true class" in svg
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(PredictionOutput(LOGITS, np.array(IDS), {"test_loss": np.float64(1.0)}), id="PredictionOutput"),
+        pytest.param({"pred_ids": GUESSES, "label_ids": IDS, "predictions": LOGITS.tolist()}, id="Geneformer"),
+        pytest.param({"y_true": IDS, "y_pred": LOGITS}, id="logits"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_logits_become_probabilities(content: Any, protocol: int, tmp_path: Path) -> None:
+    (tmp_path / "p.pickle").write_bytes(pickle.dumps(content, protocol))
+    found = read_predictions(str(tmp_path / "p.pickle"), {name: i for i, name in enumerate(NAMES)})
+    assert found.classes.tolist() == IDS
+    np.testing.assert_allclose(found.probabilities, np.eye(3)[GUESSES] * 0.7 + 0.1, rtol=1e-6)
+
+
+def test_logits_of_tokens_lose_what_has_no_label(tmp_path: Path) -> None:
+    logits = np.full((2, 4, 3), -100, np.float32)
+    logits[0], logits[1, :2] = LOGITS[:4], LOGITS[4:]
+    labels = np.array([IDS[:4], [*IDS[4:], -100, -100]])
+    (tmp_path / "p.pkl").write_bytes(pickle.dumps(PredictionOutput(logits, labels, None)))
+    found = read_predictions(str(tmp_path / "p.pkl"), {name: i for i, name in enumerate(NAMES)})
+    assert found.classes.tolist() == IDS
+    assert found.probabilities.argmax(axis=1).tolist() == GUESSES
 
 
 def test_other_parquet_files_are_refused(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_all_columns_are_kept_in_order_and_labels_mean_the_names(tmp_path: Path)
     assert [after.features["label"].int2str(i) for i in after["label"]] == before["cell_type"]
     assert after["length"][:] == [len(tokens) for tokens in before["input_ids"]]
     assert classmap.read(made.label_map_path) == {"B": 0, "NK": 1, "T": 2} == made.class_map
-    assert classmap.of_dataset(after) == made.class_map
+    assert classmap.of_dataset(after, "label") == made.class_map
 
 
 @pytest.mark.parametrize("task", ["sequence", "token"])
@@ -234,7 +234,7 @@ def test_token_labels_follow_the_tokens(tmp_path: Path) -> None:
     assert after["labels"][:] == [expected[i] for i in kept]
     assert after["input_ids"][:] == [before["input_ids"][i] for i in kept]
     assert after["cell_type"][:] == [before["cell_type"][i] for i in kept]
-    assert classmap.of_dataset(after) == {"high": 0, "low": 1} == made.class_map
+    assert classmap.of_dataset(after, "labels") == {"high": 0, "low": 1} == made.class_map
     flat = [label for labels in expected for label in labels]
     assert made.summary["units"] == {"high": flat.count(0), "low": flat.count(1)}
 
@@ -246,8 +246,8 @@ def test_genes_are_accounted_for(tmp_path: Path) -> None:
     made = run(saved(tmp_path, dataset(50)), tmp_path / "out", labels=labels)
     genes = made.summary["genes"]
     assert genes["missing_from_vocabulary"] == {"count": 1, "examples": ["nowhere"]}
-    assert genes["per_class"]["low"] == {"given": 3, "known": 2, "seen": 2}
-    assert genes["per_class"]["high"] == {"given": 2, "known": 2, "seen": 1}
+    assert genes["per_class"]["low"] == {"given": 3, "known": 2, "seen": 2, "missing": ["nowhere"]}
+    assert genes["per_class"]["high"] == {"given": 2, "known": 2, "seen": 1, "missing": []}
 
 
 def test_tokens_beyond_the_vocabulary_have_no_class(tmp_path: Path) -> None:

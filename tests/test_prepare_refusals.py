@@ -62,7 +62,9 @@ SETTINGS = [
     ),
     pytest.param({"split": {"strategy": "group", "column": "one"}}, "'one' has 1 value", id="one group"),
     pytest.param(
-        {"labels": {"task": "token", "gene_class_dict": CLASSES}}, "need gene_class_dict and a voc", id="no vocabulary"
+        {"labels": {"task": "token", "gene_class_dict": CLASSES}},
+        "gene_class_dict needs labels.vocabulary",
+        id="no vocabulary",
     ),
     pytest.param({"split": {"strategy": "token"}}, "strategy token.*task sequence", id="token split of rows"),
 ]
@@ -78,7 +80,9 @@ def test_settings_that_do_not_fit_the_data(settings: dict[str, Any], words: str,
 
 
 GENES = [
-    pytest.param({"low": ["G1"], "high": ["G1", "G2"]}, "'G1' is in two classes", id="gene in two classes"),
+    pytest.param(
+        {"low": ["G1"], "high": ["G1", "G2"]}, r"in several classes: 'G1' \('low', 'high'\)", id="gene in two classes"
+    ),
     pytest.param({"low": ["G1"], "high": ["what", "why"]}, "none of the 2 genes of class 'high'", id="unknown genes"),
     pytest.param({"low": ["G1"], "high": []}, "'high' has no gene", id="no genes"),
     pytest.param({"low": ["G1"]}, "at least two", id="one class"),

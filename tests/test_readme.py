@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sortase.cli import parser
 from sortase.config.load import parse
@@ -27,9 +28,10 @@ def test_python_runs(tmp_path: Path) -> None:
 
 
 def test_configuration_is_valid() -> None:
-    """Whole ones, and sections that belong into the first."""
+    """Whole ones, and sections that belong into the first, where they take the place of its own."""
     whole, *others = blocks("yaml")
-    for text in [whole, *(text if "run:" in text else whole + text for text in others)]:
+    first = yaml.safe_load(whole)
+    for text in [whole, *(text if "run:" in text else yaml.safe_dump(first | yaml.safe_load(text)) for text in others)]:
         assert parse(text).split.column == "donor"
 
 

@@ -20,7 +20,7 @@ from sortase.errors import ConfigError, ConflictError, GateError, InputError, Mi
 from sortase.registry import moves
 from sortase.registry.context import context
 from sortase.registry.models import Model, names, resolve
-from sortase.registry.moves import history, move, rolled_back, table, version_before
+from sortase.registry.moves import Table, history, move, rolled_back, table, version_before
 from sortase.registry.names import CHAMPION, check_alias, parse
 from sortase.registry.versions import Version, versions
 from sortase.retrain import verdicts
@@ -29,11 +29,11 @@ from sortase.retrain.promotion import promote, rollback
 RACER = """
 import sys, time
 from sortase.errors import ConflictError
-from sortase.registry.moves import move
+from sortase.registry.moves import Table, move
 url, own, start = sys.argv[1:]
 time.sleep(max(0, float(start) - time.time()))
 try:
-    print(move(url, "champion", own, kind="promote", expected=None) is not None)
+    print(move(url, "champion", own, kind="promote", seen=Table(0, {})) is not None)
 except ConflictError as error:
     print(False)
 """
@@ -54,7 +54,7 @@ class TestMoves:
         assert table(model.url).aliases == {}
         assert move(model.url, "champion", "v1", kind="promote", why="first", asked={"who": "ann"}) is not None
         assert move(model.url, "staging", "v2", kind="set") is not None
-        assert move(model.url, "champion", "v2", kind="promote", expected="v1") is not None
+        assert move(model.url, "champion", "v2", kind="promote", seen=table(model.url)) is not None
         assert move(model.url, "champion", "v2", kind="promote") is None, "it is there already"
         assert table(model.url).aliases == {"champion": "v2", "staging": "v2"}
         told = [(each["number"], each["alias"], each["before"], each["version"]) for each in history(model.url)]
@@ -63,13 +63,47 @@ class TestMoves:
         assert history(model.url)[0]["why"] == "first"
 
     def test_a_decision_about_another_champion_is_refused(self, model: Model) -> None:
-        move(model.url, "champion", "v1", kind="promote")
-        move(model.url, "champion", "v2", kind="promote", expected="v1")
-        with pytest.raises(ConflictError, match="is v2 by now, and was v1"):
-            move(model.url, "champion", "v3", kind="promote", expected="v1")
-        with pytest.raises(ConflictError, match="was unset"):
-            move(model.url, "champion", "v3", kind="promote", expected=None)
+        before = table(model.url)
+        move(model.url, "champion", "v1", kind="promote", seen=before)
+        first = table(model.url)
+        move(model.url, "staging", "v3", kind="set")
+        move(model.url, "champion", "v2", kind="promote", seen=first)
+        with pytest.raises(ConflictError, match="moved from v1 to v2 after this was decided, and is v2 now"):
+            move(model.url, "champion", "v3", kind="promote", seen=first)
+        with pytest.raises(ConflictError, match="moved from nothing to v1"):
+            move(model.url, "champion", "v3", kind="promote", seen=before)
         assert table(model.url).aliases["champion"] == "v2"
+
+    def test_a_champion_that_went_and_came_back_is_not_the_one_of_the_decision(self, model: Model) -> None:
+        """What took it away, such as a rollback, was not known to those who decided."""
+        move(model.url, "champion", "v1", kind="promote")
+        seen = table(model.url)
+        move(model.url, "champion", "v2", kind="promote")
+        move(model.url, "champion", "v1", kind="rollback")
+        with pytest.raises(ConflictError, match="moved from v1 to v2 after this was decided, and is v1 now"):
+            move(model.url, "champion", "v2", kind="promote", seen=seen)
+
+    @pytest.mark.parametrize(
+        ("lost", "words"),
+        [
+            ([1], "lacks 00000001.json: moves"),
+            ([2, 3], "lacks 00000002.json to 00000003.json: moves"),
+            ([1, 2, 3, 4], "lacks 00000001.json to 00000004.json: moves"),
+        ],
+        ids=["the first", "in between", "all"],
+    )
+    def test_lost_moves_are_no_fresh_start(self, lost: list[int], words: str, model: Model) -> None:
+        """Such as a rule of a bucket that lets old objects expire leaves them."""
+        for number in range(1, 5):
+            move(model.url, "champion", f"v{number}", kind="promote")
+        made = version(model, NAMES[0])
+        record = storage.read_json(made.path("version.json"))
+        storage.write_json(made.path("version.json"), {**record, "moves": 4})
+        for number in lost:
+            storage.remove(storage.join(model.url, "moves", f"{number:08d}.json"))
+        for use in (lambda: model.champion, lambda: move(model.url, "champion", "v1", kind="promote")):
+            with pytest.raises(InputError, match=words):
+                use()
 
     def test_of_racing_promotions_one_wins(self, model: Model) -> None:
         """Threads that start together: each move is either whole or refused, and numbers have no gap."""
@@ -78,7 +112,7 @@ class TestMoves:
         def promote_it(number: int) -> bool:
             together.wait()
             try:
-                return move(model.url, "champion", f"v{number}", kind="promote", expected=None) is not None
+                return move(model.url, "champion", f"v{number}", kind="promote", seen=Table(0, {})) is not None
             except ConflictError:
                 return False
 
@@ -116,17 +150,6 @@ class TestMoves:
         monkeypatch.setattr(storage, "create_remote", _lose_the_answer(storage.create_remote))
         assert move(model.url, "champion", "v1", kind="promote") is not None
         assert [each["version"] for each in history(model.url)] == ["v1"]
-
-    def test_a_storage_that_overwrites_is_refused(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-        def overwrite(url: str, data: bytes) -> bool:
-            storage.write_bytes(url, data)
-            return True
-
-        monkeypatch.setattr(storage, "create_bytes", overwrite)
-        with pytest.raises(ConfigError, match="does not create files exclusively"):
-            move(model.url, "champion", "v1", kind="promote")
-        assert table(model.url).number == 0
-        assert not storage.list_files(model.url)
 
 
 def _lose_the_answer(create: Callable[..., bool]) -> Callable[..., bool]:
@@ -230,9 +253,10 @@ class TestPromotion:
         first, second, third = (version(model, name) for name in NAMES[:3])
         promote(model, first, override="start")
         pass_gate(model, third, first)
+        seen = table(model.url)
         promote(model, second, override="quicker")
-        with pytest.raises(ConflictError, match=f"is {second.name} by now"):
-            promote(model, third, expected=first.name)
+        with pytest.raises(ConflictError, match=f"moved from {first.name} to {second.name}"):
+            promote(model, third, seen=seen)
 
 
 class TestRollback:

@@ -163,6 +163,15 @@ def test_the_verdict_is_coloured_by_its_interval(difference: Any, kind: str) -> 
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_model_that_learnt_nothing_is_named() -> None:
+    words = "The model has collapsed: it calls all <b> rows 'B'."
+    html = page(run(), None, evaluation(learnt_nothing={"kind": "collapsed", "words": words}), [])[0]
+    assert (
+        html.count("The model has collapsed: it calls all &lt;b&gt; rows") == 2
+    )  # beside the verdict, and above metrics
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_tokens_are_named_and_vote_once(tmp_path: Any) -> None:
     votes = {"tokens": 53, **measured()}
     rival = {**measured(), "per_token_type": {"metrics": {"accuracy": 0.123}, "intervals": {}}}

@@ -173,6 +173,24 @@ def test_a_person_promotes(tmp_path: Path) -> None:
     assert place.aliases["champion"] == done["version"]
 
 
+def test_a_first_model_that_no_rule_judges_waits_for_a_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(str(tmp_path), tmp_path, gate={"macro_f1": ">= champion - 0.05", "bootstrap": 50})
+    place.data(n=60)
+    code, done = place.retrain()
+    assert (code, done["state"], done["verdict"]["passed"]) == (0, "waiting", None)
+    assert "no rule of the gate applies without a champion" in done["words"]
+    assert place.aliases == {"challenger": done["version"]}
+    assert main(["gate", "-c", place.config, "--version", "challenger"]) == 6
+    assert "was NOT judged" in capsys.readouterr().out
+    assert main(["promote", "small", "-c", place.config]) == 6
+    assert "was not judged by its last gate" in capsys.readouterr().err
+    code, done = place.retrain("--set", "gate.first=promote")
+    assert (code, done["state"]) == (0, "promoted")
+    assert place.aliases["champion"] == done["version"]
+
+
 def test_from_the_champions_weights(tmp_path: Path) -> None:
     place = Place(str(tmp_path), tmp_path, retrain={"from_champion": True})
     place.data(n=120)
@@ -212,6 +230,18 @@ class TestServing:
         monkeypatch.setenv("SORTASE_REGISTRY", registry)
         ids = predict_from_checkpoint(f"registry://small@{version[-8:]}", storage.join(place.root, "data"))
         assert [("abc"[i]) for i in ids] == table.column("prediction").to_pylist()
+
+    def test_other_weights_of_the_same_size_are_noticed(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+        place.data(n=60)
+        version = place.model.version(place.retrain()[1]["version"])
+        weights = version.path("model", "model.safetensors")
+        other = bytearray(storage.read_bytes(weights))
+        other[-1] ^= 1
+        storage.write_bytes(weights, bytes(other))
+        registry = ["--registry", storage.join(place.root, "registry"), "--output", str(place.folder / "out.parquet")]
+        for model in ("registry://small@champion", version.model):
+            assert main(["predict", "--model", model, "--dataset", storage.join(place.root, "data"), *registry]) == 2
+            assert "model.safetensors is not what was registered" in capsys.readouterr().err
 
     def test_by_transformers_alone(self, tmp_path: Path) -> None:
         from transformers import AutoModelForSequenceClassification

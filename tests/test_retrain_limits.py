@@ -21,6 +21,7 @@ from sortase.registry.models import Model
 from sortase.registry.moves import history, table
 from sortase.retrain import summary
 from sortase.retrain.outcome import Outcome
+from sortase.retrain.plan import new_labels
 from sortase.retrain.register import training_hashes
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -161,6 +162,13 @@ class TestNewLabels:
         told = storage.read_bytes(storage.join(out["run"], "retrain.md")).decode()
         assert "left out" in told and "z" in told
 
+    def test_rows_that_a_filter_removes_are_not_counted(self, tmp_path: Path) -> None:
+        relabelled(sequences(n=60, seed=4), {3: "z", 70: "z", 71: "y"}).save_to_disk(str(tmp_path / "data"))
+        settings = sequence_settings(tmp_path, data={"dataset": str(tmp_path / "data"), "filter": {"side": "test"}})
+        labels = {"column": "cell_type", "mapping": {"a": 0, "b": 1, "c": 2}}
+        config = check({**settings, "labels": labels, "retrain": {"new_labels": "drop"}}, "retrain.yaml")
+        assert new_labels(config, str(tmp_path / "data")) == {"z": 1}
+
     def test_drift_that_is_refused_is_shown(self, place: Place) -> None:
         place.data(n=60)
         place.retrain()
@@ -181,6 +189,21 @@ class TestNewLabels:
 
 
 class TestFrozenSets:
+    def test_one_without_the_column_of_groups(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+        place.data(n=60)
+        assert place.retrain()[0] == 0
+        frozen = put(place, sequences(n=60, seed=8).select(range(60, 120)), "plain")
+        groups = ["--version", "champion", "--set", f"gate.dataset={frozen}", "--set", "split.strategy=group"]
+        out = place.folder / "verdict.json"
+        code = main(["gate", "-c", place.config, *groups, "--set", "split.column=donor", "--output-json", str(out)])
+        assert code == 0
+        words = "plain has no column 'donor', by whose groups the data are split"
+        assert any(words in remark for remark in storage.read_json(str(out))["remarks"])
+        by = ["--set", "split.column=donor", "--set", "gate.by=interval", "--set", "gate.bootstrap=200"]
+        capsys.readouterr()
+        assert main(["gate", "-c", place.config, *groups, *by]) == 2
+        assert words in capsys.readouterr().err
+
     def test_classes_in_another_order_are_read_by_name(self, place: Place) -> None:
         place.data(n=120)
         test = sequences(n=60, seed=8).select(range(60, 120)).rename_column("cell_type", "label")

@@ -1,6 +1,5 @@
 """Whole runs from run.yaml, in a local folder and on an S3 server, through the command itself."""
 
-import json
 import pickle
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from datasets import Dataset
 from makers import architecture, rows
 from sortase import storage
 from sortase.cli import main
+from sortase.pipeline.events import read_events
+from sortase.pipeline.run_folder import RunFolder
 
 STAGES = ["prepare", "train", "evaluate", "predict", "report"]
 
@@ -122,7 +123,7 @@ class TestLocally:
 
     def test_events_and_marks_tell_the_story(self, config: Path) -> None:
         assert main(["run", "-c", str(config)]) == 0
-        events = [json.loads(line) for line in storage.read_bytes(folder(config, "events.jsonl")).decode().splitlines()]
+        events = read_events(RunFolder(folder(config)))
         assert [e["stage"] for e in events if e["event"] == "start"] == STAGES
         assert any(e["event"] == "evaluate" and "eval_macro_f1" in e for e in events)
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from faulty_s3 import FaultyS3, faulty_s3
-from sortase import _local, _retry, storage
+from sortase import _cache, _retry, storage
 from sortase.errors import InputError, MissingInputError, StorageError
 
 CONTENT = os.urandom(300_000)
@@ -331,18 +331,18 @@ def test_missing_credentials(
 
 def entries() -> list[Path]:
     """The copies of this node, whole or not."""
-    return [path for path in _local.cache_folder().glob("*/*") if path.is_dir()]
+    return [path for path in _cache.cache_folder().glob("*/*") if path.is_dir()]
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("SORTASE_CACHE", "~/mine")
-    assert _local.cache_folder() == tmp_path / "mine"
+    assert _cache.cache_folder() == tmp_path / "mine"
     monkeypatch.delenv("SORTASE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _local.cache_folder() == tmp_path / "xdg" / "sortase"
+    assert _cache.cache_folder() == tmp_path / "xdg" / "sortase"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert _local.cache_folder() == tmp_path / ".cache" / "sortase"
+    assert _cache.cache_folder() == tmp_path / ".cache" / "sortase"
 
 
 def test_a_local_file_is_its_own_copy(tmp_path: Path) -> None:
@@ -446,7 +446,7 @@ def test_names_that_lead_out_of_the_folder(copy: str, s3_client: Any, s3_url: st
             storage.download(f"{s3_url}/run", tmp_path / "a" / "b" / "c")
         else:
             storage.fetch(f"{s3_url}/run")
-    assert list(tmp_path.rglob("outside")) == list(_local.cache_folder().rglob("outside")) == []
+    assert list(tmp_path.rglob("outside")) == list(_cache.cache_folder().rglob("outside")) == []
 
 
 def fetching(url: str) -> subprocess.Popen[str]:

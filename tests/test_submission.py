@@ -85,7 +85,7 @@ def test_a_wish_to_stop_an_earlier_attempt_is_not_heard(root: str, monkeypatch: 
 
     monkeypatch.setattr(RunFolder, "read", counted)
     asked = threading.Event()
-    with listening(folder, asked):
+    with listening(folder, asked, pytest.fail):
         for _ in range(3):
             assert looks.acquire(timeout=60)
         assert not asked.is_set()

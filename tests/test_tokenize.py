@@ -65,7 +65,7 @@ def test_the_bytes_do_not_depend_on_chunks(tmp_path: Path, monkeypatch: pytest.M
     source = saved(tmp_path, annotated(matrix(1300)))
     run(source, tmp_path / "whole")
     monkeypatch.setattr("sortase.data.counts.CHUNK_VALUES", 4000 if chunk == 250 else 10**9)
-    monkeypatch.setattr("sortase.pipeline.tokenize.MEDIAN_CELLS", 50 * chunk)
+    monkeypatch.setattr("sortase.pipeline.tokenize_plan.MEDIAN_CELLS", 50 * chunk)
     monkeypatch.setattr("sortase.data.medians.BLOCK_VALUES", 100 * chunk)
     monkeypatch.setattr("sortase.data.medians.PART_VALUES", 30 * chunk)
     run(source, tmp_path / "cut", chunk_cells=chunk)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +14,9 @@ from datasets import load_from_disk
 from pydantic import ValidationError
 
 from sortase.config.tokenize import TokenizeSpec
-from sortase.data.counts import open_counts
+from sortase.data.count_files import open_counts
 from sortase.errors import InputError, MissingExtraError, MissingInputError, StorageError
+from sortase.pipeline.tokenize import tokenize
 from tokenize_data import (
     CELLS,
     annotated,
@@ -63,7 +65,7 @@ def test_every_kind_of_file_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any], name: str, settings: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("sortase.data.count_spill.BLOCK_VALUES", 100)
-    monkeypatch.setattr("sortase.data.count_h5ad.BLOCK_VALUES", 100)
+    monkeypatch.setattr("sortase.data.count_anndata.BLOCK_VALUES", 100)
     made = run(saved(tmp_path, make(), name), tmp_path / "out", **settings, max_length=12)
     assert rows_of(made) == expected_rows(table(), medians_of(made), 12)
     assert load_from_disk(made.dataset_path)["cell_id"][:] == [f"cell{row}" for row in range(CELLS)]
@@ -186,7 +188,7 @@ TEXTS: list[Any] = [
     pytest.param("t.csv", "cell,kind\nc1,a\n", "no column of numbers", id="only text"),
     pytest.param("t.parquet", "PAR1", "not a readable Parquet", id="broken parquet"),
     pytest.param("t.h5ad", "HDF", "not a readable AnnData", id="broken h5ad"),
-    pytest.param("t.xlsx", "x", "neither an AnnData file", id="another kind"),
+    pytest.param("t.xlsx", "x", "nothing that is read as counts; expected AnnData", id="another kind"),
 ]
 
 
@@ -199,7 +201,7 @@ def test_broken_files_are_refused(tmp_path: Path, name: str, content: str, words
 
 
 def test_what_belongs_to_other_kinds_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"belong to \.h5ad files"):
+    with pytest.raises(InputError, match=r"tokenize\.layer cannot be used here: .* is a table"):
         run(saved(tmp_path, table(), "t.csv"), tmp_path / "out", layer="raw")
     with pytest.raises(MissingInputError, match=r"cells\.h5ad"):
         run(str(tmp_path / "cells.h5ad"), tmp_path / "out")
@@ -273,3 +275,27 @@ def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TokenizeSpec(input="cells.h5ad", **settings)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv.gz", "t.parquet"])
+def test_blanks_around_texts_of_tables_are_left_out_and_said(tmp_path: Path, name: str) -> None:
+    kinds = ["B", "B ", " T"] * (CELLS // 3)
+    made = run(saved(tmp_path, table(type=kinds, batch=["x"] * CELLS), name), tmp_path / "out")
+    assert load_from_disk(made.dataset_path)["type"][:3] == ["B", "B", "T"]
+    assert made.summary["notes"] == ["blanks around values of column 'type' are left out"]
+
+
+def test_what_a_worker_reads_otherwise_is_noted(tmp_path: Path) -> None:
+    """Rows of plain text are read where they are ranked."""
+    source = saved(tmp_path, annotated())
+    with h5py.File(source, "r+") as file:
+        del file["obs/donor"]
+        file["obs/donor"] = np.array(["Zürich".encode("latin-1")] * CELLS)
+    spec = TokenizeSpec(input=source, columns=["donor"])
+
+    def elsewhere(work: Any, numbers: Any) -> Any:
+        return [pickle.loads(pickle.dumps(work))(number) for number in numbers]
+
+    made = tokenize(spec, str(tmp_path / "out"), map=elsewhere)
+    assert made.summary["notes"] == ["column 'donor' of obs is not UTF-8 and is read as Latin-1 (Windows-1252)"]
+    assert load_from_disk(made.dataset_path)["donor"][0] == "Zürich"

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from datasets import load_from_disk
 
+from ray_head import folder_with_a_short_name
 from sortase import storage
 from sortase.config.compute import TaskGroup
 from sortase.config.tokenize import TokenizeSpec
@@ -40,13 +41,14 @@ def node(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """A Ray of two CPUs; its workers' folder for temporary files."""
     ray = pytest.importorskip("ray")
     folder = tmp_path_factory.mktemp("node")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
-        patch.setenv("SORTASE_CACHE", str(folder / "cache"))
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield folder
-    ray.shutdown()
+    with folder_with_a_short_name() as ray_folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", str(folder))
+            patch.setenv("SORTASE_CACHE", str(folder / "cache"))
+            ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=str(ray_folder))
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        yield folder
+        ray.shutdown()
 
 
 def on_ray(workers: int) -> Any:

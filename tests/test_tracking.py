@@ -25,7 +25,6 @@ from sortase import storage
 from sortase.cli import main
 from sortase.config.tracking import TrackingSpec
 from sortase.errors import CancelledError, ConfigError, FencedError, MissingExtraError
-from sortase.pipeline import tracking
 from sortase.pipeline.events import Events
 from sortase.pipeline.run_folder import RunFolder
 from sortase.pipeline.trackers import MLflow, Told
@@ -67,8 +66,7 @@ class Killing(Crashing):
     """Kills the process once MLflow and W&B have begun."""
 
     def crash(self) -> None:
-        folder = RunFolder(self.url.removesuffix("/events.jsonl"))
-        while any(folder.read(f"checkpoints/{name}.json") is None for name in ("mlflow", "wandb")):
+        while any(self.folder.read(f"checkpoints/{name}.json") is None for name in ("mlflow", "wandb")):
             time.sleep(0.05)
         time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -79,7 +77,7 @@ def attempt(url: str, asked: Any, at: int, events: type[Crashing] = Crashing) ->
 
     folder = RunFolder(url)
     folder.begin()
-    train(asked, folder, events(folder.path("events.jsonl"), at), lambda text: None)
+    train(asked, folder, events(folder, at), lambda text: None)
 
 
 def stopped(url: str, asked: Any) -> None:
@@ -244,7 +242,7 @@ def test_trials_beginning_together_share_one_experiment(tmp_path: Path) -> None:
         folder = RunFolder(sweep.path("tune", f"trial-{number}"))
         spec = TrackingSpec(to=["mlflow"], mlflow_uri=uri, project="tests")
         said: list[str] = []
-        events = Events(folder.path("events.jsonl"))
+        events = Events(folder)
         with tracked(spec, events, folder, f"run/trial-{number}", {"weights": {"CD4+ & CD8+": 2}}, said.append):
             events.rewind("train", -1)
             events.write("train", "evaluate", step=1, **{"eval_f1 of CD4+": 0.5})
@@ -277,7 +275,7 @@ def test_trials_beginning_together_share_one_experiment(tmp_path: Path) -> None:
 )
 def test_how_a_run_ends(error: Exception | None, status: str, tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path))
-    events = Events(folder.path("events.jsonl"))
+    events = Events(folder)
     with (
         nullcontext() if error is None else pytest.raises(type(error), match=str(error)),
         tracked(job("mlflow").tracking, events, folder, "tiny", {"seed": 7}, lambda text: None),
@@ -325,7 +323,7 @@ def test_a_tracker_that_fails_is_left_out_and_said_once(tmp_path: Path, monkeypa
     said: list[str] = []
     folder = RunFolder(str(tmp_path))
     folder.begin()
-    train(job("mlflow", "tensorboard"), folder, Events(folder.path("events.jsonl")), said.append)
+    train(job("mlflow", "tensorboard"), folder, Events(folder), said.append)
     assert sum("mlflow fails and is left out" in line and "no route" in line for line in said) == 1
     assert not any("hidden-word" in line for line in said)
     assert of_tensorboard(tmp_path / "tracking" / "tensorboard")["train/loss"] == logged()
@@ -336,12 +334,12 @@ def test_a_tracker_that_hangs_does_not_hold_up_a_training(tmp_path: Path, monkey
 
     answered = threading.Event()
     monkeypatch.setattr(MLflow, "begin", lambda self: answered.wait())
-    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    monkeypatch.setenv("SORTASE_LIMITS", "tracker-end=0.1")
     said: list[str] = []
     folder = RunFolder(str(tmp_path))
     folder.begin()
     try:
-        fitted, _ = train(job("mlflow"), folder, Events(folder.path("events.jsonl")), said.append)
+        fitted, _ = train(job("mlflow"), folder, Events(folder), said.append)
     finally:
         answered.set()
     assert fitted.summary["steps"] == STEPS
@@ -374,7 +372,7 @@ def test_run_yaml_names_the_trackers(tmp_path: Path, capsys: pytest.CaptureFixtu
     path.write_text(yaml.safe_dump(settings))
     assert main(["run", "-c", str(path)]) == 2
     assert "mlflow_uri" in capsys.readouterr().err
-    assert {path.name for path in (tmp_path / "runs").rglob("*.*")} == {"outcome.json", "events.jsonl"}
+    assert not (tmp_path / "runs").exists()
     settings["tracking"].pop("mlflow_uri")
     path.write_text(yaml.safe_dump(settings))
     for stage in ("prepare", "train"):
@@ -405,6 +403,9 @@ def test_wandb_online_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match=r"WANDB_API_KEY.*offline"):
         check_tracking(spec, folder)
     check_tracking(spec, folder, here=False)  # the workers' environment is another one
+    keys.write_text("machine")
+    with pytest.raises(ConfigError, match=r"the account of W&B cannot be read from .*netrc: "):
+        check_tracking(spec, folder)
     keys.write_text("machine api.wandb.ai login user password of-a-test")
     keys.chmod(0o600)
     check_tracking(spec, folder)

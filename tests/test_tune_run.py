@@ -20,6 +20,7 @@ from sortase import GenericClassifier
 from sortase.cli import main
 
 ray = pytest.importorskip("ray")
+pytest.importorskip("ray.tune")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 SEARCH = {"trials": 2, "space": {"learning_rate": [1e-4, 1e-2], "freeze_layers": [0, 1]}}
@@ -104,8 +105,7 @@ def test_what_cannot_be_compared_is_refused_when_it_is_read(config: Path, capsys
     }.items():
         assert main(["run", "-c", str(config), "-s", change]) == 2
         assert words in capsys.readouterr().err
-    found = [path.name for path in (config.parent / "runs").rglob("*") if path.is_file()]
-    assert sorted(found) == ["events.jsonl", *["outcome.json"] * 3]
+    assert not (config.parent / "runs").exists()
 
 
 def test_a_stopped_command_exits_5_and_the_same_command_continues(config: Path) -> None:
@@ -132,14 +132,19 @@ def test_the_classifier_searches(tmp_path: Path) -> None:
     BertConfig(**architecture()).save_pretrained(model)
     classifier = GenericClassifier(
         "cell_type",
-        ray_config={"learning_rate": ray.tune.loguniform(1e-4, 1e-2), "weight_decay": [0.0, 0.1, 0.2]},
-        training_args={"num_train_epochs": 1},
+        ray_config={
+            "learning_rate": ray.tune.loguniform(1e-4, 1e-2),
+            "weight_decay": [0.0, 0.1, 0.2],
+            "seed": ray.tune.uniform(0, 100),
+        },
+        training_args={"num_train_epochs": 1, "evaluation_strategy": "epoch"},
         compute={"device": "cpu"},
     )
     output = str(tmp_path / "out")
     trainer = classifier.train(str(model), data, output, n_trials=2)
     told = read(tmp_path / "out", "run.json")
-    assert trainer.args.learning_rate == told["tuning"]["parameters"]["learning_rate"]
+    parameters = told["tuning"]["parameters"]
+    assert (trainer.args.learning_rate, trainer.args.seed) == (parameters["learning_rate"], int(parameters["seed"]))
     saved = weights(tmp_path / "out" / "tune" / told["tuning"]["best"])
     assert_same_weights({name: value.cpu() for name, value in trainer.model.state_dict().items()}, saved)
     assert (tmp_path / "out" / "predictions.parquet").exists()

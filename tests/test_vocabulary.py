@@ -43,6 +43,8 @@ def test_both_directions_give_the_same_tokens(tmp_path: Path, content: Any, name
         pytest.param({"a": 1, "b": 1}, "id 1 to both 'a' and 'b'", id="two tokens of one id"),
         pytest.param({1: "a", 2: "a"}, "token 'a' two ids, 1 and 2", id="two ids of one token"),
         pytest.param({"a": -1}, "id -1", id="negative id"),
+        pytest.param({"g": 2_000_000_000}, "'g' the id 2000000000; ids of 1 token are at most", id="a table of 7.7 GB"),
+        pytest.param({2_000_000_000: "g"}, "'g' the id 2000000000; ids of 1 token are at most", id="the same by ids"),
         pytest.param({"a": 1.5}, "'a': 1.5", id="fraction"),
         pytest.param({"a": True}, "'a': True", id="truth value"),
         pytest.param({1: 2}, "1: 2", id="no token"),

@@ -1,9 +1,8 @@
-"""Files of this machine: written whole or not at all, with faults of the system told in words; its cache of copies."""
+"""Files of this machine: written whole or not at all, with faults of the system told in words."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import uuid
@@ -24,9 +23,15 @@ def is_whole(path: Path) -> bool:
     return path.is_file() and not (path.name.startswith(".") and path.name.endswith(_PARTIAL))
 
 
+def _unnoted(path: Path) -> None: ...
+
+
 @contextmanager
-def local_output(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when the block ends without an exception, once its content is on the disk."""
+def local_output(path: Path, whole: Callable[[Path], None] = _unnoted) -> Iterator[BinaryIO]:
+    """A file that takes its name when the block ends without an exception, once its content is on the disk.
+
+    ``whole`` is called with where the content lies before that.
+    """
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{_PARTIAL}")
     with naming_faults("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +41,7 @@ def local_output(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        whole(temporary)
         with naming_faults("write", path):
             temporary.replace(path)
             _sync_folder(path.parent)
@@ -83,56 +89,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def cache_folder() -> Path:
-    """``$SORTASE_CACHE``, else ``sortase`` in the user's cache folder."""
-    if named := os.environ.get("SORTASE_CACHE"):
-        return Path(named).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "sortase"
-
-
-def cached(source: str, version: str, name: str, fill: Callable[[Path], None]) -> Path:
-    """The copy called ``name`` of this version of ``source``, which ``fill`` makes where there is none.
-
-    One process of this machine fills and the others wait. A copy takes its place when it is whole, and other versions
-    of the same source are removed first, so that the cache holds each source once.
-    """
-    folder = cache_folder() / _digest(source)
-    entry = folder / _digest(version) / name
-    with _lock(folder):
-        if not entry.exists():
-            _empty(folder)
-            partial = folder / "partial"
-            try:
-                fill(partial / name)
-                with naming_faults("write", entry):
-                    partial.rename(entry.parent)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    return entry
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _empty(folder: Path) -> None:
-    """Remove other versions, and what a process left that was killed."""
-    for old in folder.iterdir():
-        if old.is_dir():
-            with naming_faults("remove", old):
-                shutil.rmtree(old)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time; the system frees it when its holder dies."""
-    import fcntl
-
-    with naming_faults("write", folder / ".lock"):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
+from .deadlines import UnansweredError, is_leaving, limit, within
 from .errors import MissingInputError, SortaseError, StorageError
 from .redact import redacted
 
 T = TypeVar("T")
 BUDGET = 60.0  # seconds after its first failure for which a request is repeated
 IMPATIENT = 5.0  # the same, where nothing is lost yet, and where a service was given up a moment ago
+FAREWELL = 2.0  # for one answer of a service that was given up, once this process has to end
+SLOWEST = 10**6  # bytes a second that a service takes, at least
+LOOK = "look for"
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 5.0
 _JITTER = random.SystemRandom()  # differs between processes, also forked ones, that fail at the same moment
@@ -104,21 +108,40 @@ def aside() -> Iterator[None]:
 
 def _budget() -> float:
     recently = time.monotonic() - _GivenUp.at < BUDGET
+    if is_leaving():
+        return 0.0 if recently else min(IMPATIENT, BUDGET)
     return BUDGET if _patient.get() and not recently else min(IMPATIENT, BUDGET)
 
 
-def attempt(work: Callable[[], T], what: str, url: str) -> T:
+def silence() -> float:
+    """Seconds for which a service may send nothing before a request counts as failed."""
+    budget = _budget()
+    if budget == 0:
+        return min(FAREWELL, limit("storage-answer"))
+    return limit("storage-answer") if budget > IMPATIENT else min(IMPATIENT, limit("storage-answer"))
+
+
+def _whole(what: str, size: int) -> float:
+    """Seconds for one attempt; a look is up to three requests, and the silence of each counts."""
+    return 3 * silence() if what == LOOK else limit("storage-call") + size / SLOWEST
+
+
+def attempt(work: Callable[[], T], what: str, url: str, size: int = 0) -> T:
     """Do ``work``, repeating it with growing pauses while it fails in passing; then say what failed, and where.
 
     The budget is ``BUDGET`` seconds from the first failure, with one more attempt at their end: a service that is gone
-    for less than a minute is survived.
+    for less than a minute is survived. An attempt has the limit ``storage-call`` for itself, more where it moves
+    ``size`` bytes, less for a look; one that outlasts it is the last, because it may still be at work.
     """
-    failures, first, budget = 0, 0.0, _budget()
+    failures, first = 0, 0.0
     while True:
         try:
-            done = work()
+            done = within(_whole(what, size), work)
         except SortaseError:
             raise
+        except UnansweredError as error:
+            _GivenUp.at = time.monotonic()
+            raise StorageError(f"cannot {what} {url}: {error}") from error
         except Exception as error:
             if isinstance(error, FileNotFoundError) and not is_passing(error):
                 raise MissingInputError(f"cannot {what} {url}: it does not exist") from error
@@ -127,7 +150,7 @@ def attempt(work: Callable[[], T], what: str, url: str) -> T:
             failures += 1
             now = time.monotonic()
             first = first or now
-            left = first + budget - now
+            left = first + _budget() - now
             if not is_passing(error) or left <= 0:
                 if left <= 0:
                     _GivenUp.at = now
@@ -155,6 +178,8 @@ def words(error: BaseException) -> str:
         return "the disk is full"
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if isinstance(error, TimeoutError) and not str(error) and error.__cause__ is not None:  # fsspec hides the words
+        return words(error.__cause__)
     return f"{type(error).__name__}: {error}"
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from . import deadlines
 from .deploy.options import COMMANDS, add_commands
 from .errors import CancelledError, SortaseError
+from .plain import show
 from .redact import redacted
 from .retrain import options as registry_options
+from .scratch import remove_leftovers
+from .unread import printing_to_nobody
 
 STAGES = {
     "tokenize": "counts of genes per cell -> ranked tokens",
@@ -49,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     registry_options.add_commands(commands)
     schema = commands.add_parser("schema", help="print the JSON schema of run.yaml")
     schema.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+    words = "write a model whose weights are a pickle (pytorch_model.bin) again, with safetensors"
+    convert = commands.add_parser("convert", help=words, description=words)
+    convert.add_argument("source", metavar="FOLDER", help="folder or URL of the model")
+    convert.add_argument("target", metavar="NEW_FOLDER", help="folder or URL to write; it must not exist")
+    convert.add_argument("--debug", action="store_true", help="show the traceback of an error")
     demo = commands.add_parser("demo", help="two runs on real single-cell data, with reports")
     demo.add_argument("--output", "-o", default="sortase-demo", help="folder for the runs (default: ./sortase-demo)")
     demo.add_argument("--only", choices=["sequence", "token"], help="one of the two runs")
@@ -68,7 +76,7 @@ def _model_options(predict: argparse.ArgumentParser) -> None:
 
 
 def say(text: str) -> None:
-    print(redacted(text), file=sys.stderr, flush=True)
+    show(redacted(text), errors=True)
 
 
 def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
@@ -76,18 +84,19 @@ def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
     from .cluster.place import placed
     from .config.load import parse
     from .pipeline.attempts import attempted_from
-    from .pipeline.run import run
+    from .pipeline.run import check_settings, run
 
     options.config = options.config or "run.yaml"
     with storage.impatiently():
-        text = storage.read_bytes(options.config).decode()
+        text = storage.read_text(options.config)
     with attempted_from(text, options.set):
         config = parse(text, options.set, options.config)
+        check_settings(config)
         only = None if options.command == "run" else options.command
         searches = config.tune is not None and options.command in ("run", "tune")
         with placed(config.compute, always=searches) as where:
             result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop, where=where)
-        print(result)
+        show(str(result))
 
 
 def predict_with_model(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
@@ -105,14 +114,20 @@ def around_registry(options: argparse.Namespace, should_stop: Callable[[], bool]
 def print_schema(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from .config.run import Config
 
-    print(json.dumps(Config.model_json_schema(), indent=2))
+    show(json.dumps(Config.model_json_schema(), indent=2))
+
+
+def convert_weights(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
+    from .model.convert import convert
+
+    show(convert(options.source, options.target))
 
 
 def run_demo(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from .demo.runs import demo
 
     for line in demo(options.output, options.only, options.replace, say, should_stop):
-        print(line)
+        show(line)
 
 
 def on_cluster(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
@@ -133,13 +148,16 @@ class StopSwitch:
         return self
 
     def __exit__(self, *error: object) -> None:
+        deadlines.stay()
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # of a library in C, which Python cannot set again
+                signal.signal(number, handler)
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
+        deadlines.leave()
         say(f"{self.words}; Ctrl-C again stops at once")
 
     def __call__(self) -> bool:
@@ -147,6 +165,12 @@ class StopSwitch:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; returns the exit code, which is 0 only when the work is done."""
+    with printing_to_nobody():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     top = parser()
     options = top.parse_args(arguments)
     if options.version:
@@ -160,12 +184,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = {
         "schema": print_schema,
         "demo": run_demo,
+        "convert": convert_weights,
         **dict.fromkeys(COMMANDS, on_cluster),
         **dict.fromkeys(registry_options.COMMANDS, around_registry),
     }
     work = own.get(options.command, run_stages)
     if getattr(options, "model", None) and options.command == "predict":
         work = predict_with_model
+    remove_leftovers()
     try:
         waits = work is on_cluster or (options.command == "retrain" and registry_options.elsewhere(options))
         words = "no longer waiting" if waits else "stopping at the next step and keeping a checkpoint"
@@ -174,8 +200,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("cancelled")
         return CancelledError.exit_code
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SortaseError as error:
         if options.debug:
             raise

@@ -17,6 +17,10 @@ class WorkFailedError(SortaseError, RuntimeError):
     """The work itself failed: a loss that is not finite, a result that cannot be published."""
 
 
+class DeviceMemoryError(WorkFailedError):
+    """A batch does not fit the memory of the device."""
+
+
 class ConfigError(SortaseError, ValueError):
     """A setting is unknown, missing, of the wrong type or contradicts another one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -9,12 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .plain import plain, show
+
 T = TypeVar("T")
 LINE_SECONDS = 10.0
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the output
+    show(line, errors=True)
 
 
 class _Listener:
@@ -26,6 +29,27 @@ class _Listener:
 def tell(listener: Callable[[str], None]) -> None:
     """Send the lines of this process there."""
     _Listener.tell = staticmethod(listener)
+
+
+def announce(line: str, level: int = logging.INFO) -> None:
+    """Show one line to whoever calls from Python: by the logger ``sortase`` where the program shows messages of this
+    level, else on stderr, as a notebook or a script has set up no logging. A higher level of that logger silences it.
+    """
+    logger = logging.getLogger("sortase")
+    if logger.isEnabledFor(level) and _is_shown(logger, level):
+        logger.log(level, "%s", plain(line))
+    elif logger.level <= level and logger.manager.disable < level:
+        _to_stderr(line)
+
+
+def _is_shown(logger: logging.Logger, level: int) -> bool:
+    """Whether any handler would take a message of this level."""
+    handlers = list(logger.handlers)
+    above = logger.parent if logger.propagate else None
+    while above is not None:
+        handlers += above.handlers
+        above = above.parent if above.propagate else None
+    return any(handler.level <= level and not isinstance(handler, logging.NullHandler) for handler in handlers)
 
 
 class Progress:

@@ -15,18 +15,23 @@ _KEYS = "(?:access|account|api|private|secret|shared|signing)[_-]?key(?:[_-]id)?
 _NAME = f"(?:(?:[a-z0-9_.-]*[_.-])?(?:secret|password|passwd|credentials?|{_TOKENS}|{_KEYS}))"
 _SIGNED = "x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|token|auth|code"
 
+_STANDS_FOR = re.compile("(?:<[A-Z_]+>)?")  # nothing, or what TrainingArguments.to_dict() puts in a token's place
 _IS_NAME = re.compile(f"(?:{_NAME}|token)", re.IGNORECASE)
-_OF_ENVIRONMENT = re.compile("(?:.*_)?(?:SECRET|TOKEN|PASSWORD|PASSWD|SECRET_KEY|ACCESS_KEY|API_KEY|ACCOUNT_KEY)")
-_IN_URL = re.compile(r"(?<=://)[^/\s?#:]*:[^/\s?#]*@")
+_OF_ENVIRONMENT = re.compile("key|token|secret|pass|credential|connection", re.IGNORECASE)
+_OF_PATH = re.compile(".*_(?:PATH|FILE|DIR|FOLDER)", re.IGNORECASE)
+_IS_FILE = re.compile(r"[~.]?/[\w./-]*\.\w{1,8}")
+# With a colon the user-info part of a URL ends at the last @: keys have slashes in them. A port is no user-info.
+_IN_URL = re.compile(r"(?<=://)[^/\s?#:@\[\"'<>]*:(?!\d{1,5}(?:[/?#\s\"'<>]|$))[^\s\"'<>]*@")
+_IN_WEB_URL = re.compile(r"(https?://)[^/\s?#\"'<>]+@", re.IGNORECASE)
 _IN_QUERY = re.compile(rf"([?&;](?:{_SIGNED}|{_NAME})=)[^&\s\"'<>]+", re.IGNORECASE)
 _IN_HEADER = re.compile(r"(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+)[^\s'\",]+", re.IGNORECASE)
 _ASSIGNED = re.compile(rf"(?<![a-z0-9_.-])({_NAME}['\"]?\s*[:=]\s*['\"]?)[^\s'\",;}}&]+", re.IGNORECASE)
 
 
 def redacted(value: Any) -> Any:
-    """The same text, or plain settings, without passwords in URLs, signatures of queries, values of settings whose
-    names are a credential's, and values of the environment variables whose names end so (``AWS_SECRET_ACCESS_KEY``,
-    ``RAY_AUTH_TOKEN``, ``HF_TOKEN``, ``WANDB_API_KEY``, ``MLFLOW_TRACKING_PASSWORD``, ...)."""
+    """The same text, or plain settings, without the user-info part of URLs, signatures of queries, values of settings
+    whose names are a credential's, and values of the environment variables whose names say key, token, secret, pass,
+    credential or connection (``AWS_SECRET_ACCESS_KEY``, ``HF_TOKEN``, ``pgpassword``, ...), also line by line."""
     return _redacted(value, _environment())
 
 
@@ -46,7 +51,7 @@ def _redacted(value: Any, secrets: list[str]) -> Any:
 def _text(text: str, secrets: list[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
-    text = _IN_URL.sub(f"{HIDDEN}@", text)
+    text = _IN_WEB_URL.sub(rf"\g<1>{HIDDEN}@", _IN_URL.sub(f"{HIDDEN}@", text))
     for pattern in (_IN_QUERY, _IN_HEADER, _ASSIGNED):
         text = pattern.sub(rf"\g<1>{HIDDEN}", text)
     return text
@@ -54,13 +59,22 @@ def _text(text: str, secrets: list[str]) -> str:
 
 def _environment() -> list[str]:
     """Longest first: one may be a part of another."""
-    found = {value for name, value in os.environ.items() if _OF_ENVIRONMENT.fullmatch(name) and len(value) >= SHORTEST}
-    return sorted(found, key=len, reverse=True)
+    found: set[str] = set()
+    for name, value in os.environ.items():
+        if _OF_ENVIRONMENT.search(name) and not (_OF_PATH.fullmatch(name) or _IS_FILE.fullmatch(value)):
+            found |= {value, value.strip(), *(line.strip() for line in value.splitlines())}
+    return sorted((text for text in found if len(text) >= SHORTEST), key=len, reverse=True)
 
 
 def _is_credential(name: Any, value: Any) -> bool:
     """A name alone does not make one: numbers belong to classes and columns that are called so."""
-    return isinstance(name, str) and isinstance(value, str) and value != "" and bool(_IS_NAME.fullmatch(name))
+    if not isinstance(name, str) or not isinstance(value, str) or _STANDS_FOR.fullmatch(value):
+        return False
+    return bool(_IS_NAME.fullmatch(name))
+
+
+def _shows(url: str) -> bool:
+    return any(pattern.search(url) for pattern in (_IN_URL, _IN_WEB_URL, _IN_QUERY))
 
 
 def credentials_in(settings: Any, path: str = "") -> Iterator[str]:
@@ -75,5 +89,5 @@ def credentials_in(settings: Any, path: str = "") -> Iterator[str]:
     elif isinstance(settings, list | tuple):
         for value in settings:
             yield from credentials_in(value, path)
-    elif isinstance(settings, str) and "://" in settings and (_IN_URL.search(settings) or _IN_QUERY.search(settings)):
+    elif isinstance(settings, str) and "://" in settings and _shows(settings):
         yield f"{path or 'a URL'} has a credential in its URL"

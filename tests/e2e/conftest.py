@@ -1,7 +1,7 @@
-"""End-to-end tests on a live cluster with the KubeRay operator: they run where KUBECONFIG names one.
+"""End-to-end tests on a live cluster with the KubeRay operator: they run with --e2e, where KUBECONFIG names one.
 
     eval "$(../shared/cluster/cluster up)"        # or any cluster whose pods reach this machine
-    pytest tests/e2e
+    pytest -n 0 --e2e tests/e2e
 
 They need 15 minutes on two cores. Environment: SORTASE_E2E_IMAGE (default sortase:dev) is the image, which the nodes
 have; KUBE_TESTBED_HOST an address of this machine that pods reach; SORTASE_E2E_VALUES a file of further values for the
@@ -33,10 +33,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("KUBECONFIG"):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A KUBECONFIG alone is no consent: on a person's machine it names the cluster that they work with."""
+    if config.getoption("--e2e"):
+        if not os.environ.get("KUBECONFIG"):
+            raise pytest.UsageError("--e2e needs a cluster: KUBECONFIG=... pytest -n 0 --e2e tests/e2e")
         return
-    skip = pytest.mark.skip(reason="KUBECONFIG names no cluster; with one: KUBECONFIG=... pytest tests/e2e")
+    skip = pytest.mark.skip(reason="needs a live cluster: KUBECONFIG=... pytest -n 0 --e2e tests/e2e")
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(skip)

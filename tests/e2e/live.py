@@ -214,9 +214,10 @@ def ended_with(process: subprocess.Popen[str], seconds: float = 600) -> tuple[in
 
 def events(folder: str) -> list[dict[str, Any]]:
     """The timeline of a run so far."""
-    from sortase.pipeline.events import Events
+    from sortase.pipeline.events import read_events
+    from sortase.pipeline.run_folder import RunFolder
 
-    return Events(f"{folder}/events.jsonl").lines
+    return read_events(RunFolder(folder))
 
 
 def last_step(folder: str) -> int:

@@ -160,3 +160,100 @@ def test_a_run_is_submitted_watched_and_cancelled_with_the_submitters_token_alon
     until(
         lambda: not json.loads(kube("get", "rayjobs.ray.io", "-n", namespace, "-o", "json"))["items"], "no RayJob", 60
     )
+
+
+@pytest.fixture(scope="module")
+def pinned(namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same namespace, with the policies of k8s/overlays/pinned and an image and a secret of the test's."""
+    text = kube("kustomize", str(K8S / "overlays" / "pinned"))
+    mine = [each for each in yaml.safe_load_all(text) if each["kind"].startswith("Validating")]
+    mine += [each for each in yaml.safe_load_all(text) if each["metadata"]["name"] == "pinned"]
+    for each in mine:
+        each["metadata"].pop("namespace", None)
+        if each["kind"] == "ConfigMap":
+            each["metadata"]["namespace"] = namespace
+            continue
+        each["metadata"]["name"] += f"-{namespace}"
+        if each["kind"] == "ValidatingAdmissionPolicyBinding":
+            each["spec"]["policyName"] += f"-{namespace}"
+            each["spec"]["paramRef"]["namespace"] = namespace
+            each["spec"]["matchResources"]["namespaceSelector"]["matchLabels"] = {NAMESPACE: namespace}
+    file = tmp_path_factory.mktemp("pinned") / "pinned.yaml"
+    file.write_text(yaml.safe_dump_all(mine))
+    try:
+        kube("apply", "--server-side", "-f", str(file))
+        yield namespace
+    finally:
+        kube("delete", "-f", str(file), "--ignore-not-found", "--wait=false")
+
+
+NAMESPACE = "kubernetes.io/metadata.name"
+GOOD = f"registry.example.com/team/sortase@sha256:{'0' * 64}"
+SECRET = {"secretKeyRef": {"name": "other", "key": "k"}}
+BAD: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+    ("the image", lambda pod: pod["containers"][0].update(image="registry.example.com/team/sortase:latest")),
+    ("the image", lambda pod: pod.update(initContainers=[{**pod["containers"][0], "name": "i", "image": "other:1"}])),
+    ("the account", lambda pod: pod.update(serviceAccountName="default")),
+    ("a secret", lambda pod: pod["containers"][0].update(envFrom=[{"secretRef": {"name": "other"}}])),
+    ("a secret", lambda pod: pod["containers"][0]["env"].append({"name": "X", "valueFrom": SECRET})),
+    ("a secret", lambda pod: pod["volumes"].append({"name": "x", "secret": {"secretName": "other"}})),
+    (
+        "a secret",
+        lambda pod: pod["volumes"].append({"name": "x", "projected": {"sources": [{"secret": {"name": "other"}}]}}),
+    ),
+    ("a secret", lambda pod: pod["volumes"].append({"name": "x", "csi": {"driver": "secrets-store.csi.k8s.io"}})),
+    ("a secret", lambda pod: pod.update(imagePullSecrets=[{"name": "other"}])),
+]
+
+
+def pinned_job() -> dict[str, Any]:
+    job = next(
+        each for each in yaml.safe_load_all((K8S / "examples" / "cpu.yaml").read_text()) if each["kind"] == "RayJob"
+    )
+    job["metadata"].pop("namespace", None)
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        pod = group["template"]["spec"]
+        pod["serviceAccountName"] = "runs"
+        pod["containers"][0]["image"] = GOOD
+        pod["containers"][0]["envFrom"] = [{"secretRef": {"name": "s3"}}]
+    return dict(job)
+
+
+def refused(namespace: str, each: dict[str, Any]) -> str:
+    """What the API server says against it; nothing is made."""
+    command = [program(), "create", "--dry-run=server", "-n", namespace, "-f", "-"]
+    done = subprocess.run(command, input=json.dumps(each), capture_output=True, text=True)
+    return done.stderr if done.returncode else ""
+
+
+def test_a_pinned_namespace_takes_no_other_images_accounts_and_secrets(pinned: str) -> None:
+    """Of RayJobs when they are made, and of pods, whoever makes them."""
+    kube("create", "serviceaccount", "runs", "-n", pinned)
+    bad = pinned_job()
+    bad["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["serviceAccountName"] = "default"
+    until(lambda: "sortase-pinned-runs" in refused(pinned, bad), "a policy", 60)
+    assert refused(pinned, pinned_job()) == ""
+    template = pinned_job()["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
+
+    def pod() -> dict[str, Any]:
+        made = {"apiVersion": "v1", "kind": "Pod", **json.loads(json.dumps(template))}
+        made["metadata"] = {**made["metadata"], "name": "trial"}
+        made["metadata"]["labels"]["ray.io/cluster"] = "cells-1"
+        token = {"secretKeyRef": {"name": "cells-1", "key": "auth_token"}}  # as the operator gives it
+        made["spec"]["containers"][0]["env"].append({"name": "RAY_AUTH_TOKEN", "valueFrom": token})
+        return made
+
+    assert refused(pinned, pod()) == ""
+    for words, change in BAD:
+        odd = pod()
+        change(odd["spec"])
+        assert f"{words} is none of those" in refused(pinned, odd)
+        job = pinned_job()
+        for each in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+            change(each["template"]["spec"])
+        if "initContainers" not in odd["spec"]:  # which the pods' policy sees
+            assert f"{words} is none of those" in refused(pinned, job)
+    elsewhere = pinned_job()
+    elsewhere["spec"]["clusterSelector"] = {"ray.io/cluster": "another"}
+    assert "clusterSelector would run the job in a cluster that is there" in refused(pinned, elsewhere)

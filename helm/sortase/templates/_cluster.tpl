@@ -6,14 +6,14 @@ rayVersion: {{ .Values.rayVersion | quote }}
 authOptions:
   mode: token
   {{- with .Values.auth.secretName }}
-  secretName: {{ . }}
+  secretName: {{ . | quote }}
   {{- end }}
 {{- end }}
 enableInTreeAutoscaling: {{ .Values.autoscaling.enabled }}
 {{- if .Values.autoscaling.enabled }}
 autoscalerOptions:
   version: v2
-  idleTimeoutSeconds: {{ .Values.autoscaling.idleTimeoutSeconds }}
+  idleTimeoutSeconds: {{ include "sortase.text" .Values.autoscaling.idleTimeoutSeconds }}
   securityContext: {{ toYaml .Values.securityContext | nindent 4 }}
   resources: {{ toYaml .Values.autoscaling.resources | nindent 4 }}
 {{- end }}
@@ -27,16 +27,16 @@ headGroupSpec:
 workerGroupSpecs:
   {{- range $name, $group := .Values.groups }}
   {{- if $group.enabled }}
-  - groupName: {{ $name }}
-    labels: {group: {{ $name }}}
-    replicas: {{ $group.replicas }}
-    minReplicas: {{ ternary $group.minReplicas $group.replicas $root.Values.autoscaling.enabled }}
-    maxReplicas: {{ ternary $group.maxReplicas $group.replicas $root.Values.autoscaling.enabled }}
+  - groupName: {{ $name | quote }}
+    labels: {group: {{ $name | quote }}}
+    replicas: {{ include "sortase.text" $group.replicas }}
+    minReplicas: {{ include "sortase.text" (ternary $group.minReplicas $group.replicas $root.Values.autoscaling.enabled) }}
+    maxReplicas: {{ include "sortase.text" (ternary $group.maxReplicas $group.replicas $root.Values.autoscaling.enabled) }}
     rayStartParams:
       {{- if $group.cpus }}
-      num-cpus: {{ $group.cpus | quote }}
+      num-cpus: {{ include "sortase.text" $group.cpus | quote }}
       {{- end }}
-      num-gpus: {{ $group.gpus | default 0 | quote }}
+      num-gpus: {{ include "sortase.text" ($group.gpus | default 0) | quote }}
       object-store-memory: {{ $root.Values.objectStoreBytes | int64 | quote }}
     template: {{ include "sortase.pod" (dict "root" $root "group" $group "name" $name "container" "ray-worker") | nindent 6 }}
   {{- end }}

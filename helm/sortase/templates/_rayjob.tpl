@@ -3,15 +3,15 @@
 entrypoint: {{ include "sortase.entrypoint" . | quote }}
 {{- /* The other modes start pods, or containers, that restricted namespaces refuse. */}}
 submissionMode: HTTPMode
-backoffLimit: {{ .Values.job.backoffLimit }}
+backoffLimit: {{ include "sortase.text" .Values.job.backoffLimit }}
 {{- with .Values.job.activeDeadlineSeconds }}
-activeDeadlineSeconds: {{ . }}
+activeDeadlineSeconds: {{ include "sortase.text" . }}
 {{- end }}
 {{- with .Values.job.preRunningDeadlineSeconds }}
-preRunningDeadlineSeconds: {{ . }}
+preRunningDeadlineSeconds: {{ include "sortase.text" . }}
 {{- end }}
 shutdownAfterJobFinishes: true
-ttlSecondsAfterFinished: {{ .Values.job.ttlSecondsAfterFinished }}
+ttlSecondsAfterFinished: {{ include "sortase.text" .Values.job.ttlSecondsAfterFinished }}
 {{- if .Values.queue.kueue }}
 suspend: true
 {{- end }}
@@ -20,10 +20,10 @@ rayClusterSpec: {{ include "sortase.cluster" . | nindent 2 }}
 
 {{- define "sortase.queueLabels" -}}
 {{- with .Values.queue.kueue }}
-kueue.x-k8s.io/queue-name: {{ . }}
+kueue.x-k8s.io/queue-name: {{ . | quote }}
 {{- end }}
 {{- with .Values.queue.volcano }}
 ray.io/scheduler-name: volcano
-volcano.sh/queue-name: {{ . }}
+volcano.sh/queue-name: {{ . | quote }}
 {{- end }}
 {{- end -}}

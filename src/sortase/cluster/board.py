@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from ..deadlines import leave, limit
 from .connect import imported
 
 POLL_SECONDS = 1.0
+Metrics = dict[str, float]
+
+
+class SilentBoardError(Exception):
+    """The board does not answer: its process was lost and is not there again yet, or the machine is too busy."""
 
 
 class _Board:
-    """State of an actor that needs no CPU."""
+    """State of an actor that needs no CPU. One that Ray has started again knows nothing: what is asked for is asked for
+    again, and a training's result holds all reports."""
 
     def __init__(self) -> None:
         self.stop: str | None = None
         self.lines: list[str] = []
-        self.reports: list[tuple[int, dict[str, float]]] = []
+        self.reports: dict[int, tuple[int, Metrics]] = {}
 
     def ask_to_stop(self, reason: str) -> None:
         self.stop = self.stop or reason
@@ -29,26 +37,64 @@ class _Board:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
-    def report(self, step: int, metrics: dict[str, float]) -> None:
-        self.reports.append((step, metrics))
+    def report(self, number: int, step: int, metrics: Metrics) -> None:
+        self.reports[number] = (step, metrics)
 
-    def news(self) -> tuple[list[str], list[tuple[int, dict[str, float]]]]:
-        """Lines and reports since the last call."""
+    def news(self) -> tuple[list[str], dict[int, tuple[int, Metrics]]]:
+        """Lines and numbered reports since the last call."""
         lines, reports = self.lines, self.reports
-        self.lines, self.reports = [], []
+        self.lines, self.reports = [], {}
         return lines, reports
 
 
-def open_board() -> Any:
-    """A board that lives as long as its handle."""
-    return imported().remote(num_cpus=0)(_Board).remote()
+class Board:
+    """The handle of one, for the driver and the workers; Ray's actor lives as long as the driver has it."""
+
+    def __init__(self, actor: Any):
+        self.actor = actor
+
+    def ask_to_stop(self, reason: str) -> None:
+        self._answer(self.actor.ask_to_stop.remote(reason))
+
+    def should_stop(self) -> str | None:
+        reason = self._answer(self.actor.should_stop.remote())
+        return None if reason is None else str(reason)
+
+    def say(self, line: str) -> None:
+        self.actor.say.remote(line)
+
+    def report(self, number: int, step: int, metrics: Metrics) -> None:
+        self.actor.report.remote(number, step, metrics)
+
+    def news(self) -> tuple[list[str], dict[int, tuple[int, Metrics]]]:
+        lines, reports = self._answer(self.actor.news.remote())
+        return lines, reports
+
+    def _answer(self, asked: Any) -> Any:
+        """SilentBoardError after the limit ``ray-answer``."""
+        ray = imported()
+        try:
+            return ray.get(asked, timeout=limit("ray-answer"))
+        except ray.exceptions.RayError as error:
+            raise SilentBoardError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+
+
+def open_board() -> Board:
+    """A board on this process's own node, which lives as long as this process does; Ray starts it again if it is
+    lost."""
+    ray = imported()
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+    kind = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board)
+    return Board(kind.options(scheduling_strategy=here).remote())
 
 
 class StopWatch:
     """Asks the board in the background whether the driver wants to stop, and all ranks together whether a node is to
     be taken away. Every rank calls it at every step."""
 
-    def __init__(self, board: Any, ranks: Any, drained: Callable[[], bool], clock: Callable[[], float]):
+    def __init__(self, board: Board, ranks: Any, drained: Callable[[], bool], clock: Callable[[], float]):
         self.board, self.ranks, self.drained, self.clock = board, ranks, drained, clock
         self.reason: str | None = None
         self._asked: str | None = None
@@ -58,18 +104,16 @@ class StopWatch:
         self._thread.start()
 
     def _watch(self) -> None:
-        ray = imported()
         while not self._over.wait(POLL_SECONDS):
-            try:
-                self._asked = self._asked or ray.get(self.board.should_stop.remote())
-            except ray.exceptions.RayError:  # the driver is gone, and with it this process in a moment
-                return
+            with suppress(SilentBoardError):  # it is asked again; where the driver is gone, so is this process soon
+                self._asked = self._asked or self.board.should_stop()
 
     def __call__(self) -> bool:
         if self.ranks.any(self.clock() >= self._next):
             self._next = self.clock() + POLL_SECONDS
             if self.drained():
                 self.reason = "preempted"
+                leave()
         self.reason = self.reason or self._asked
         return self.reason is not None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,11 @@ class OnRay(Here):
         lines: list[str] = []
         find_slots(config.tune, config.compute, lines.append)
         return [*check_resources(config.compute.model_copy(update={"workers": 0})), *lines]
+
+    def check_paths(self, paths: Mapping[str, str], output: str | None) -> list[str]:
+        from .visible import check_visible
+
+        return check_visible(paths, output)
 
     def train(
         self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]

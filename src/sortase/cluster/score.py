@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from .. import storage
+from .._written import Written, note, recording
 from ..config.compute import TaskGroup
 from ..config.storage import StorageSpec
 from ..errors import InfrastructureError, SortaseError, WorkFailedError
@@ -61,9 +62,12 @@ class _Worker:
     def ready(self) -> None:
         """Answers once the process has started."""
 
-    def do(self, item: Any) -> Any:
+    def do(self, item: Any) -> tuple[Any, dict[str, Written]]:
+        """What the function makes of the item, and which files it wrote meanwhile."""
         try:
-            return self.function(item)
+            with recording() as record:
+                value = self.function(item)
+            return value, record
         except Exception:
             traceback.print_exc()
             self.kept.close()  # the driver ends the work, and this process with it
@@ -140,7 +144,8 @@ class _Pool:
             return number
         self.idle.append(actor)
         if number is not None:
-            finished[number] = value
+            finished[number], record = value
+            note(record)
         return None
 
     def _lost(self, actor: Any, number: int | None, error: Exception) -> None:

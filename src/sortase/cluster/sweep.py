@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
@@ -22,13 +21,14 @@ from typing import Any
 
 from ..config.tune import TuneSpec
 from ..errors import CancelledError, ConfigError, SortaseError, WorkFailedError
-from ..pipeline.events import Events
+from ..pipeline.events import Events, read_events
 from ..pipeline.leaderboard import Leaderboard, Status, Trial, name_of, take_model, trial_folder
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.where import Say, Swept
 from ..redact import redacted
-from .board import open_board
+from ..scratch import Scratch
+from .board import Board, SilentBoardError, open_board
 from .connect import connected, imported
 from .proposals import Proposals, proposals
 from .slots import Slots, find_slots
@@ -63,6 +63,8 @@ def tune(
     with connected(request.compute):
         read = read_space(spec.space)
         slots = find_slots(spec, request.compute, say)
+        for note in request.settings.notes:
+            say(f"tune: {note}")
         say(f"tune: {spec.trials} trials, {slots.trials} at a time")
         rows = Leaderboard(folder, lower=mode == "min")
         rows.load()
@@ -99,7 +101,6 @@ class _Sweep:
         self.losses: Counter[int] = Counter()
         self.stopped = False
         self.error: SortaseError | None = None
-        self.board: Any = None
         for number, row in sorted(self.settled.items()):
             self.search.learn(number, row.parameters, None if row.status == "failed" else row.metric)
         if self.settled:
@@ -107,20 +108,21 @@ class _Sweep:
 
     def run(self, should_stop: Callable[[], bool]) -> Any:
         """Beside a loop of our own, so that Ray does not take over the driver's signals."""
-        self.board = open_board()
+        board = open_board()
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tune-driver")
-        running = pool.submit(self._tune)
+        running = pool.submit(self._tune, board)
         try:
             while not running.done():
-                if not self.stopped and (should_stop() or self.error is not None):
-                    self.stopped = True
-                    imported().get(self.board.ask_to_stop.remote("asked"))
+                self.stopped = self.stopped or should_stop() or self.error is not None
+                if self.stopped:  # again and again: a board that was lost does not know
+                    with suppress(SilentBoardError):
+                        board.ask_to_stop("asked")
                 time.sleep(POLL_SECONDS)
             return running.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _tune(self) -> Any:
+    def _tune(self, board: Board) -> Any:
         from ray import tune
 
         from .listener import Listener, Search
@@ -135,7 +137,7 @@ class _Sweep:
             metric=self.metric,
             lower=self.rows.lower,
             settled=self.settled,
-            board=self.board,
+            board=board,
         )
         scheduler = None
         if self.spec.scheduler == "asha":
@@ -149,7 +151,7 @@ class _Sweep:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.slots.trials)
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints tables although verbose is 0
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are told in our words
-        scratch = tempfile.mkdtemp(prefix="sortase-tune-")
+        scratch = Scratch("tune")
         analysis = tune.run(
             tune.with_parameters(Trainable, sweep=known),
             name="tune",
@@ -160,14 +162,14 @@ class _Sweep:
             scheduler=scheduler,
             callbacks=[Listener(self)],
             resources_per_trial=self.slots.resources(),
-            storage_path=scratch,
+            storage_path=str(scratch.path),
             trial_name_creator=lambda trial: self.names[trial.trial_id],
             trial_dirname_creator=lambda trial: f"{self.names[trial.trial_id]}-{trial.trial_id}",
             reuse_actors=True,
             raise_on_failed_trial=False,
             verbose=0,
         )
-        weakref.finalize(analysis, shutil.rmtree, scratch, ignore_errors=True)
+        weakref.finalize(analysis, scratch.close)
         return analysis
 
     def next(self, trial_id: str) -> dict[str, Any] | None:
@@ -271,7 +273,7 @@ class _Sweep:
             "table": [_told_row(row) for row in rows.ranked()],
         }
         folder = trial_folder(rows.folder, best.number)
-        told = folder.read("run.json") or {}
+        told = folder.description()
         self._take_timeline(folder)
         return Swept(analysis, summary, told.get("training") or {})
 
@@ -291,7 +293,7 @@ class _Sweep:
     def _take_timeline(self, folder: RunFolder) -> None:
         """The best trial's losses and metrics are the run's."""
         self.events.rewind("train", -1)
-        self.events.lines += Events(folder.path("events.jsonl")).lines
+        self.events.extend(read_events(folder))
         self.events.flush()
 
 

@@ -7,15 +7,15 @@ worker costs nothing of the budget, a crash does, and an error of ours that woul
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from .. import storage
+from .._written import note
 from ..config.compute import ComputeSpec
 from ..errors import CancelledError, InfrastructureError, SortaseError, WorkFailedError
 from ..pipeline.callbacks import Report
@@ -23,14 +23,16 @@ from ..pipeline.events import Events
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
 from ..redact import redacted
-from .board import POLL_SECONDS, open_board
-from .connect import connected, imported
+from ..scratch import Scratch
+from .board import POLL_SECONDS, Board, Metrics, SilentBoardError, open_board
+from .connect import connected
 from .elastic import Size
 from .resources import gpus_per_worker
 from .worker import Work, work
 
 Say = Callable[[str], None]
 RANGE_SECONDS = 60.0  # after which a range of workers looks again how many there is room for
+SILENCES = 2  # of the board, after which a wish to stop cannot be passed on
 REPEATED = 3  # exit code of errors that may pass: storage, cluster
 
 
@@ -68,7 +70,7 @@ def _until_finished(
     told: dict[str, Any] = {"starts": 0, "crashes": 0, "preemptions": 0}
 
     def tell(event: str, words: str) -> None:
-        events.reload()
+        events.another_writes()
         events.write("train", event, words=words)
         events.flush()
 
@@ -79,7 +81,7 @@ def _until_finished(
         told["starts"] += 1
         started = time.monotonic()
         try:
-            outcome = _start(replace(todo, board=open_board()), workers, size, say, should_stop, report)
+            outcome = _start(todo, open_board(), workers, size, say, should_stop, report)
         except _NoRoom as error:
             if not size.is_range:
                 raise InfrastructureError(str(error)) from error
@@ -92,8 +94,9 @@ def _until_finished(
                 raise _final(crash, compute) from crash
             say(f"train: {crash}; starting again from the newest checkpoint")
             continue
-        events.reload()
+        events.another_writes()
         if "summary" in outcome:
+            note(outcome["files"])
             return {**outcome["summary"], **told, "wall_seconds": round(time.monotonic() - started, 3)}
         if outcome["stopped"] == "asked":
             raise CancelledError(outcome["words"])
@@ -123,33 +126,69 @@ def _final(crash: _Crash, compute: ComputeSpec) -> SortaseError:
 
 
 def _start(
-    todo: Work, workers: int, size: Size, say: Say, should_stop: Callable[[], bool], report: Report | None
+    todo: Work,
+    board: Board,
+    workers: int,
+    size: Size,
+    say: Say,
+    should_stop: Callable[[], bool],
+    report: Report | None,
 ) -> dict[str, Any]:
     """One group of workers, from its start to its end."""
-    ray = imported()
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="train-driver")
-    fitting = pool.submit(_fit, todo, workers, size)
-
-    def news() -> None:
-        lines, reports = ray.get(todo.board.news.remote())
-        for line in lines:
-            say(line)
-        for step, metrics in reports:
-            if report is not None:
-                report(step, metrics)
-
+    fitting = pool.submit(_fit, replace(todo, board=board), workers, size)
+    heard = _Heard(board, say, report)
     try:
         while not fitting.done():
-            if should_stop():
-                ray.get(todo.board.ask_to_stop.remote("asked"))
-            elif size.could_grow(workers):
-                ray.get(todo.board.ask_to_stop.remote("resize"))
-            news()
+            wish = "asked" if should_stop() else "resize" if size.could_grow(workers) else None
+            heard.news(wish)
             time.sleep(POLL_SECONDS / 2)
-        news()
-        return fitting.result()
+        heard.news(None)
+        outcome = fitting.result()
+        heard.reports(dict(enumerate(outcome["reports"])))
+        return outcome
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Heard:
+    """What the workers have told by the board. One that is lost holds nothing up: lines are lost with it."""
+
+    def __init__(self, board: Board, say: Say, report: Report | None):
+        self.board, self.say, self.report = board, say, report
+        self.told: set[int] = set()
+        self.silent = 0
+
+    def news(self, wish: str | None) -> None:
+        """Ask for a stop, where one is wished for, and pass on what is new.
+
+        Raises CancelledError where a stop was asked for and the board stays silent.
+        """
+        try:
+            if wish is not None:
+                self.board.ask_to_stop(wish)
+            lines, reports = self.board.news()
+        except SilentBoardError as error:
+            self.silent += 1
+            if self.silent == 1:
+                self.say(f"train: the workers go on, but are not heard at the moment ({error})")
+            if wish == "asked" and self.silent >= SILENCES:
+                raise CancelledError(
+                    "stopped; the workers could not be asked for a checkpoint, the newest one is from before"
+                ) from error
+            return
+        self.silent = 0
+        for line in lines:
+            self.say(line)
+        self.reports(reports)
+
+    def reports(self, found: Mapping[int, tuple[int, Metrics]]) -> None:
+        """Those that were not passed on before, in order."""
+        for number, (step, metrics) in sorted(found.items()):
+            if number not in self.told:
+                self.told.add(number)
+                if self.report is not None:
+                    self.report(step, metrics)
 
 
 def _fit(todo: Work, workers: int, size: Size) -> dict[str, Any]:
@@ -165,7 +204,7 @@ def _fit(todo: Work, workers: int, size: Size) -> dict[str, Any]:
     resources = {"CPU": compute.cpus_per_worker, **compute.resources_per_worker}
     if gpus:
         resources["GPU"] = gpus
-    with tempfile.TemporaryDirectory(prefix="sortase-ray-") as scratch:
+    with Scratch("ray") as scratch:
         trainer = TorchTrainer(
             work,
             train_loop_config={"work": todo},
@@ -177,7 +216,7 @@ def _fit(todo: Work, workers: int, size: Size) -> dict[str, Any]:
             ),
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             run_config=RunConfig(
-                name="train", storage_path=scratch, failure_config=FailureConfig(controller_failure_limit=0)
+                name="train", storage_path=str(scratch), failure_config=FailureConfig(controller_failure_limit=0)
             ),
         )
         try:

@@ -17,17 +17,19 @@ from typing import Any
 from ray.tune import Trainable
 
 from .. import storage
+from .._written import recording
 from ..config.storage import StorageSpec
+from ..deadlines import limit
 from ..errors import CancelledError, ConfigError
 from ..pipeline import logs
 from ..pipeline.events import Events
 from ..pipeline.leaderboard import Trial as Row
 from ..pipeline.leaderboard import name_of, trial_folder
+from ..pipeline.made import made
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
-from ..pipeline.trial_settings import trial_settings
-from .board import POLL_SECONDS
-from .connect import imported
+from ..pipeline.trial_settings import trial_seed, trial_settings
+from .board import POLL_SECONDS, Board, SilentBoardError
 from .slots import Slots
 
 EVALUATIONS = "evaluations"  # what asha counts by
@@ -44,7 +46,7 @@ class Sweep:
     metric: str
     lower: bool
     settled: Mapping[int, Row]
-    board: Any
+    board: Board
     storage: StorageSpec = field(default_factory=storage.configured)
     keeps: logs.LogPlace | None = field(default_factory=logs.place)
 
@@ -56,7 +58,12 @@ def trial_request(
     workers = request.compute.max_workers
     settings, model = trial_settings(request.settings, request.model, parameters, metric, workers)
     return replace(
-        request, settings=settings, model=model, compute=slots.compute, name=f"{request.name}/{name_of(number)}"
+        request,
+        settings=settings,
+        model=model,
+        compute=slots.compute,
+        seed=trial_seed(parameters, request.seed),
+        name=f"{request.name}/{name_of(number)}",
     )
 
 
@@ -141,7 +148,7 @@ class Attempt:
         if self._over:
             return self._result("unfinished", None)
         try:
-            with self._logs():
+            with self._logs(), recording() as record:
                 summary = self._summary()
         except _Pruned:
             return self._result("pruned", None)
@@ -154,7 +161,7 @@ class Attempt:
                 "the training was never evaluated on the validation side, so that trials cannot be compared: it "
                 "needs split.validation_size above 0 and train.eval_strategy other than 'no', often enough"
             )
-        self.folder.describe(training=summary)
+        self.folder.describe(training=summary, files=made(self.folder.url, record))
         return self._result("done", summary["best_step"] or summary["steps"])
 
     @contextmanager
@@ -170,7 +177,7 @@ class Attempt:
         self.progress = self.folder.read(PROGRESS) or self.progress
         self._before = self.progress["seconds"]  # of earlier starts of this trial
         asked = trial_request(self.sweep.request, self.number, self.parameters, self.sweep.slots, self.sweep.metric)
-        events = Events(self.folder.path("events.jsonl"))
+        events = Events(self.folder)
         if self.sweep.slots.alone:
             from ..pipeline import fit  # noqa: F401 - the time that it takes to load belongs to the start
             from ..pipeline.train import train as kernel
@@ -207,7 +214,10 @@ class Attempt:
         """Whether the driver wants to stop (looked up once a second), or this trial is over."""
         if not self._stop_asked and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + POLL_SECONDS
-            self._stop_asked = imported().get(self.sweep.board.should_stop.remote())
+            try:
+                self._stop_asked = self.sweep.board.should_stop() is not None
+            except SilentBoardError:  # each question holds the training up
+                self._next_look = time.monotonic() + limit("ray-answer")
         return self._over or self._stop_asked
 
     def _result(self, status: str, step: int | None) -> dict[str, Any]:

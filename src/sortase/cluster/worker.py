@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .. import progress, storage
+from .._written import recording
 from ..config.storage import StorageSpec
 from ..errors import CancelledError, FencedError
 from ..pipeline import logs
 from ..pipeline.events import Events, NoEvents
+from ..pipeline.made import belongs
 from ..pipeline.ranks import JoinedRanks
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.train import train
-from .board import StopWatch
+from .board import Board, Metrics, StopWatch
 from .gauges import Gauges
 
 
@@ -25,14 +28,17 @@ class Work:
 
     request: TrainRequest
     folder: RunFolder
-    board: Any
+    board: Board | None
     storage: StorageSpec = field(default_factory=storage.configured)
     keeps: logs.LogPlace | None = field(default_factory=logs.place)
 
 
 def work(config: dict[str, Any]) -> dict[str, Any]:
-    """Train; returns ``summary``, or why it ``stopped`` before the end: ``asked``, ``resize`` or ``preempted``, and
-    then the ids of the ``nodes`` that are taken away."""
+    """Train; returns the ``summary`` and which ``files`` were written.
+
+    Or why it ``stopped`` before the end, ``asked``, ``resize`` or ``preempted``, and the ids of the ``nodes`` that are
+    taken away. ``reports`` are all that the board was given.
+    """
     todo: Work = config["work"]
     storage.configure(todo.storage)
     ranks = JoinedRanks()
@@ -43,7 +49,10 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
 def _work(todo: Work, ranks: JoinedRanks) -> dict[str, Any]:
     import ray.train
 
+    board = todo.board
+    assert board is not None
     leaving: list[str] = []
+    reports: list[tuple[int, Metrics]] = []
 
     def drained() -> bool:
         info = ray.train.get_preemption_info()
@@ -53,25 +62,27 @@ def _work(todo: Work, ranks: JoinedRanks) -> dict[str, Any]:
 
     def say(line: str) -> None:
         if ranks.is_first:
-            todo.board.say.remote(line)
+            board.say(line)
 
-    def report(step: int, metrics: dict[str, float]) -> None:
+    def report(step: int, metrics: Metrics) -> None:
         if ranks.is_first:
-            todo.board.report.remote(step, metrics)
+            board.report(len(reports), step, metrics)
+            reports.append((step, metrics))
 
     progress.tell(say)
-    watch = StopWatch(todo.board, ranks, drained, time.monotonic)
+    watch = StopWatch(board, ranks, drained, time.monotonic)
     try:
-        events = Events(todo.folder.path("events.jsonl")) if ranks.is_first else NoEvents()
+        events = Events(todo.folder) if ranks.is_first else NoEvents()
         if ranks.is_first:
             events.listeners.append(Gauges(todo.request.name))
-        fitted, _ = train(todo.request.job(), todo.folder, events, say, watch, report=report, ranks=ranks)
+        with recording(partial(belongs, todo.folder.url)) as record:
+            fitted, _ = train(todo.request.job(), todo.folder, events, say, watch, report=report, ranks=ranks)
     except FencedError:
         raise
     except CancelledError as error:
         reasons = ranks.gather(watch.reason)
         reason = next(reason for reason in ("asked", "preempted", "resize") if reason in reasons)
-        return {"stopped": reason, "words": str(error), "nodes": leaving}
+        return {"stopped": reason, "words": str(error), "nodes": leaving, "reports": reports}
     finally:
         watch.close()
-    return {"summary": fitted.summary}
+    return {"summary": fitted.summary, "files": record, "reports": reports}

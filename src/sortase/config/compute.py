@@ -38,8 +38,10 @@ class ComputeSpec(Section):
 
     workers: int | WorkerRange = Field(0, description="Training processes; 0 is this process, a range is elastic.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU when there is one.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto is bf16 on GPUs that have it and fp32 elsewhere; bf16 also works on CPUs."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="auto is bf16 on GPUs that have it, fp16 with loss scaling on others, and fp32 on CPUs, where bf16 "
+        "and fp16 also work.",
     )
     deepspeed: Literal[1, 2, 3] | str | dict[str, Any] | None = Field(
         None, description="ZeRO stage, or a DeepSpeed configuration (JSON file, URL, or settings)."
@@ -83,7 +85,7 @@ class ComputeSpec(Section):
                 "give a number, or leave out compute.deepspeed"
             )
         if self.deepspeed is not None and self.workers == 0:
-            raise ValueError("compute.deepspeed needs compute.workers of at least 1")
+            raise ValueError("compute.deepspeed needs training processes of its own: compute.workers of at least 1")
         return self
 
     @property

@@ -111,6 +111,14 @@ class GateSpec(Section):
     min_units: int = Field(
         30, ge=1, description="Fewer evaluated rows (or tokens, where tokens are held out) decide nothing: an error."
     )
+    min_groups: int = Field(
+        5, ge=2, description="Where groups of rows are resampled, fewer of them decide nothing by interval: an error."
+    )
+    first: Literal["wait", "promote"] = Field(
+        "wait",
+        description="What becomes of a model to which no rule applies, such as the first one where all rules compare "
+        "with the champion: it waits for a person, or is promoted.",
+    )
     by: Literal["estimate", "interval"] = Field(
         "estimate",
         description="What meets a rule: the figure, or the worse end of its (paired) 95 % interval, for accuracy and "

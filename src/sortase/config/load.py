@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -12,34 +12,12 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError
 from .run import Config
-
-
-class _Loader(yaml.SafeLoader):
-    """As YAML 1.2: 5e-5 is a number, and no, yes, on and off are words (a strategy, or the name of a class)."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - declared by the library
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^([Tt]rue|TRUE|[Ff]alse|FALSE)$"), list("tTfF"))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes the words that ``_Loader`` would take for a number: '1e5', the revision of a model."""
-
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+from .typed_yaml import Dumper, inside, read
 
 
 def dump(settings: Mapping[str, Any]) -> str:
     """Plain settings as YAML that ``parse`` reads as the same."""
-    return yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(dict(settings), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> Config:
@@ -48,19 +26,20 @@ def parse(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> C
 
 
 def settings_of(text: str, overrides: Iterable[str] = (), name: str = "run.yaml") -> dict[str, Any]:
-    """The same, unchecked: plain sections."""
-    settings = mapping(text, name)
+    """The same, unchecked: plain sections, with text as it was typed where the schema wants text."""
+    settings = mapping(text, name, Config)
     for override in overrides:
         _apply(settings, override)
     return settings
 
 
-def mapping(text: str, name: str) -> dict[str, Any]:
-    """What a YAML text holds by name."""
+def mapping(text: str, name: str, wanted: Any = None) -> dict[str, Any]:
+    """What a YAML text holds by name. ``wanted``: the section, or the types by name."""
     try:
-        found = yaml.load(text, _Loader)
+        found = read(text, wanted, name)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not valid YAML: {error}{_hint(error)}") from error
+    found = {} if found is None else found
     if not isinstance(found, dict):
         raise ConfigError(f"{name} must hold sections such as 'run:' and 'labels:', not {type(found).__name__}")
     return found
@@ -74,12 +53,27 @@ def check(settings: dict[str, Any], name: str = "the configuration") -> Config:
         raise ConfigError(f"{name}: " + "; ".join(_words(item) for item in error.errors())) from error
 
 
-def validate(section: type[BaseModel], settings: dict[str, Any], name: str) -> Any:
-    """Validate one section in the same words."""
+def validate(
+    section: type[BaseModel],
+    settings: dict[str, Any],
+    name: str,
+    called: Mapping[str, str] | None = None,
+    *,
+    python: bool = False,
+) -> Any:
+    """Validate one section in the same words.
+
+    ``called``: what the caller named settings of the section. ``python``: they were given there, not in run.yaml.
+    """
     try:
-        return section.model_validate(settings)
+        return section.model_validate(settings, context={"python": python})
     except ValidationError as error:
-        raise ConfigError("; ".join(f"{name}: {_words(item, section)}" for item in error.errors())) from error
+        said = [_words({**item, "loc": _called(item["loc"], called or {})}, section) for item in error.errors()]
+        raise ConfigError("; ".join(f"{name}: {words}" for words in said)) from error
+
+
+def _called(place: tuple[Any, ...], called: Mapping[str, str]) -> tuple[Any, ...]:
+    return (called.get(str(place[0]), place[0]), *place[1:]) if place else place
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
@@ -87,8 +81,9 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set takes section.key=value, got {override!r}")
-    target = settings
-    for key in keys[:-1]:
+    target, wanted = settings, inside(Config, keys[0])
+    for key, below in pairwise(keys):
+        wanted = inside(wanted, below)
         inner = target.setdefault(key, {})
         if inner is None:
             inner = target[key] = {}
@@ -96,7 +91,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {key!r} is the value {inner!r}, it has no keys below it")
         target = inner
     try:
-        target[keys[-1]] = yaml.load(value, _Loader)
+        target[keys[-1]] = read(value, wanted, f"--set {override}")
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}{_hint(error)}") from error
 
@@ -117,6 +112,8 @@ def _words(item: Any, root: type[BaseModel] = Config) -> str:
     if item["type"] == "missing":
         return f"'{place}' is required"
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "training_argument":
+        return f"{place}: {message}" if place else message
     return f"'{place}': {message} (got {item['input']!r})" if place and item["type"] != "value_error" else message
 
 

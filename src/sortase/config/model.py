@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .base import Section
+from .presets import PRESETS
 
 
 class ModelSpec(Section):
@@ -36,6 +38,26 @@ class ModelSpec(Section):
         description="Replaces the model's attention dropout. On CPUs any value above 0 keeps attention off the fused "
         "path, which is several times slower on long sequences; by default the model's own value stays.",
     )
+
+    preset: str | None = Field(
+        None,
+        description="Fills in what a published model expects of the data, wherever nothing is said: "
+        f"{', '.join(PRESETS)}. docs/presets.md shows the table.",
+    )
+    files: str | None = Field(
+        None,
+        description="Folder or URL with the dictionaries of the preset; by default the checkpoint's folder, the one "
+        "around it, and the installed package geneformer are looked at.",
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, preset: str | None) -> str | None:
+        if preset is not None and preset not in PRESETS:
+            near = get_close_matches(preset, PRESETS, n=1)
+            told = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
+            raise ValueError(f"there is no preset {preset!r}; {told}")
+        return preset
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:

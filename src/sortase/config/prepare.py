@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from .base import Section
+from .base import Label, LabelValue, Section
+from .gene_lists import Overlap, check_overlap, gene_lists
 
 Side = Literal["train", "validation", "test"]
 
@@ -36,9 +37,7 @@ class DataSpec(Section):
 
 
 def _plain(value: Any) -> Any:
-    """Collections as lists in an order of their own, arrays as the numbers in them."""
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)
+    """Collections as lists, arrays and columns of tables as what is in them."""
     if isinstance(value, tuple | range):
         return list(value)
     return value.tolist() if hasattr(value, "tolist") else value
@@ -62,20 +61,36 @@ class LabelSpec(Section):
     task: Literal["sequence", "token"] = Field("sequence", description="One label for each row, or for each token.")
     column: str | None = Field(
         None,
-        description="Column that holds a row's label. With task token it only stratifies the split and the caps.",
+        description="Column that holds a row's label. With task token: a column of lists, with a label (name or id; "
+        "null or -100 for none) for each token; beside gene_class_dict it only stratifies the split and the caps.",
     )
-    mapping: dict[str, int] | None = Field(
+    mapping: dict[Label, int] | None = Field(
         None, description="Class name to id, ids 0..n-1. By default ids follow the sorted names."
     )
-    rename: dict[str, str | None] = Field(
+    rename: dict[Label, Label | None] = Field(
         default_factory=dict,
         description="Task sequence: a label of the data to the class it counts as, or to null: its rows are dropped.",
     )
-    gene_class_dict: dict[str, list[str]] | str | None = Field(
+    gene_class_dict: dict[Label, list[str]] | str | None = Field(
         None,
         description="Task token: class name to its tokens (genes), or a JSON, pickle or CSV file (a column a class).",
     )
-    vocabulary: str | None = Field(None, description="Token dictionary (pickle or JSON); task token needs it.")
+    overlap: Overlap = Field(
+        "error",
+        description="What becomes of tokens that gene_class_dict has in several classes: drop gives them no label, "
+        "first and last the class that is written first, or last.",
+    )
+    vocabulary: str | None = Field(None, description="Token dictionary (pickle or JSON); gene_class_dict needs it.")
+
+    @field_validator("gene_class_dict", mode="before")
+    @classmethod
+    def _genes(cls, classes: Any) -> Any:
+        return classes if classes is None or isinstance(classes, str) else gene_lists(classes)
+
+    @field_validator("overlap", mode="before")
+    @classmethod
+    def _known_overlap(cls, value: Any) -> Any:
+        return check_overlap(value)
 
     @field_validator("mapping", mode="before")
     @classmethod
@@ -107,17 +122,25 @@ class LabelSpec(Section):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without an empty ``rename``: settings from before it existed are the same settings."""
+        """Without ``rename`` and ``overlap`` at their defaults: settings from before these existed are the same."""
         settings: dict[str, Any] = handler(self)
-        return {name: value for name, value in settings.items() if name != "rename" or value}
+        return {name: value for name, value in settings.items() if (name, value) not in _LATER}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.task == "sequence" and self.column is None:
             raise ValueError("labels.column is required for task sequence: the column that holds the labels")
-        if self.task == "token" and self.gene_class_dict is None:
-            raise ValueError("labels.gene_class_dict is required for task token: the tokens of each class")
+        if self.task == "token" and self.gene_class_dict is None and self.column is None:
+            raise ValueError(
+                "task token needs labels.gene_class_dict (the tokens of each class), or labels.column (lists with a "
+                "label for each token)"
+            )
+        if self.overlap != "error" and self.gene_class_dict is None:
+            raise ValueError("labels.overlap belongs to labels.gene_class_dict, which is not given")
         return self
+
+
+_LATER: tuple[tuple[str, Any], ...] = (("rename", {}), ("overlap", "error"))
 
 
 class SplitSpec(Section):
@@ -129,7 +152,7 @@ class SplitSpec(Section):
         "says the side; token: labelled tokens are held out, so that remembering a token's label does not help.",
     )
     column: str | None = Field(None, description="Column of strategies group and column.")
-    sides: dict[Side, list[Any]] | None = Field(
+    sides: dict[Side, list[LabelValue]] | None = Field(
         None, description="Strategy column: the values of `column` that make up each side, when they are not its names."
     )
     test_size: float = Field(0.2, ge=0, lt=1, description="Fraction of the rows, or tokens, on the test side.")

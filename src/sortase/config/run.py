@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ..redact import credentials_in
+from .argument_translation import taken_out
 from .base import Section
 from .card import CardSpec
 from .compute import ComputeSpec
@@ -19,6 +22,15 @@ from .tokenize import TokenizeSpec
 from .tracking import TrackingSpec
 from .train import TrainSpec
 from .tune import TuneSpec
+
+ELSEWHERE = (
+    "run.seed",
+    "compute.precision",
+    "compute.device",
+    "compute.deepspeed",
+    "evaluate.batch_size",
+    "tracking.to",
+)
 
 
 class RunSpec(Section):
@@ -58,6 +70,27 @@ class Config(Section):
     compute: ComputeSpec = Field(default_factory=ComputeSpec)
     storage: StorageSpec = Field(default_factory=StorageSpec)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _arguments_find_their_section(cls, values: Any) -> Any:
+        """A training argument that is a setting of another section (``seed``, ``fp16``) goes there."""
+        names = ("train", "run", "compute", "evaluate", "tracking")
+        sections = {name: values.get(name, {}) for name in names} if isinstance(values, Mapping) else {}
+        if not sections or not all(isinstance(section, Mapping) for section in sections.values()):
+            return values
+        if next(credentials_in(dict(values)), None) is not None:
+            return values  # which is said first, without showing it
+        given = {place: sections[place.partition(".")[0]].get(place.partition(".")[2]) for place in ELSEWHERE}
+        try:
+            rest, found = taken_out(sections["train"], given)
+        except ValueError as error:
+            raise ValueError(f"train: {error}") from error
+        moved = {**values, "train": rest} if "train" in values else dict(values)
+        for place, value in found.items():
+            section, _, key = place.partition(".")
+            moved[section] = {**moved.get(section, {}), key: value}
+        return moved
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.tokenize is None) == (self.data.dataset is None):
@@ -66,8 +99,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _tokens_have_ids(self) -> Self:
-        if self.labels.task == "token" and self.labels.vocabulary is None and self.tokenize is None:
-            raise ValueError("labels.vocabulary is required for task token: the dictionary of token ids")
+        labels = self.labels
+        named = labels.vocabulary or self.tokenize or self.model.preset
+        if labels.gene_class_dict is not None and named is None:
+            raise ValueError("labels.vocabulary is required for labels.gene_class_dict: the dictionary of token ids")
         return self
 
     @model_validator(mode="after")

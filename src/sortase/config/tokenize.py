@@ -12,17 +12,31 @@ from .base import Section
 class TokenizeSpec(Section):
     """Counts of genes per cell, and how they become ranked tokens."""
 
-    input: str = Field(
-        description="AnnData file (.h5ad) or table of counts, cells x genes (.csv, .tsv, also .gz, or .parquet)."
+    input: str | list[str] = Field(
+        description="AnnData (.h5ad, .zarr), Cell Ranger's .h5 or the folder of its matrix.mtx.gz, .loom, or a table "
+        "of counts, cells x genes (.csv, .tsv, also .gz, or .parquet). Several of them: a list, a folder, or a pattern "
+        "such as counts/*.h5ad."
+    )
+    file_column: str | None = Field(
+        None,
+        min_length=1,
+        description="Column that says which file a row is from; by default 'file' where several are read, else none.",
     )
     layer: str | None = Field(
-        None, description="AnnData: a layer's name, or 'raw' for raw.X with its own genes; by default X."
+        None,
+        description="A layer's name, by default X; AnnData: also 'raw' for raw.X with its own genes; Cell Ranger: a "
+        "genome.",
     )
     values: Literal["counts", "log1p"] = Field(
         "counts", description="log1p: the values are log(1 + normalised counts) and are turned back first."
     )
+    log_base: float | None = Field(
+        None, gt=1, allow_inf_nan=False, description="Base of the logarithm; by default what uns/log1p says, else e."
+    )
     gene_column: str | None = Field(
-        None, description="AnnData: column of var that holds the genes' names; by default var's index."
+        None,
+        description="Column of var, of features or of row attributes that holds the genes' names; by default var's "
+        "index, or identifiers.",
     )
     cell_column: str | None = Field(
         None, description="Table: column of cell ids; by default the first, when it holds text or has no name."
@@ -37,6 +51,12 @@ class TokenizeSpec(Section):
         None,
         description="Gene to its median of the non-zero normalised counts (pickle or JSON); by default computed.",
     )
+    min_known: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of the genes of the data that vocabulary (and medians) must know; fewer are refused.",
+    )
     max_length: int = Field(2048, ge=1, description="Tokens a cell is cut to, <cls> and <sep> included.")
     special_tokens: bool = Field(False, description="Begin each cell with <cls> and end it with <sep>.")
     columns: list[str] | None = Field(
@@ -47,6 +67,13 @@ class TokenizeSpec(Section):
         4096, ge=1, description="Cells worked on at a time, at most; the result does not depend on it."
     )
 
+    @field_validator("input")
+    @classmethod
+    def _named(cls, given: str | list[str]) -> str | list[str]:
+        if "" in ([given] if isinstance(given, str) else given or [""]):
+            raise ValueError("it names no file")
+        return given
+
     @field_validator("columns")
     @classmethod
     def _once(cls, columns: list[str] | None) -> list[str] | None:
@@ -54,6 +81,12 @@ class TokenizeSpec(Section):
         if repeated:
             raise ValueError(f"columns are named more than once: {repeated}")
         return columns
+
+    @model_validator(mode="after")
+    def _logarithm(self) -> Self:
+        if self.log_base is not None and self.values != "log1p":
+            raise ValueError(f"log_base {self.log_base:g} belongs to values: log1p; values is {self.values}")
+        return self
 
     @model_validator(mode="after")
     def _room(self) -> Self:

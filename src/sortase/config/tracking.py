@@ -12,7 +12,7 @@ Service = Literal["tensorboard", "mlflow", "wandb"]
 
 
 class TrackingSpec(Section):
-    """Trackers beside ``events.jsonl``, which is always written. Each needs the extra of its name."""
+    """Trackers beside ``events/``, which is always written. Each needs the extra of its name."""
 
     to: list[Service] = Field(default_factory=list, description="Trackers: tensorboard, mlflow, wandb.")
     project: str = Field("sortase", min_length=1, description="MLflow's experiment, and the project of W&B.")

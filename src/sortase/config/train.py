@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
 
 from ..errors import ConfigError
-from .base import Section
+from ..redact import credentials_in
+from .argument_translation import LOWER_IS_BETTER, METRICS, understood
+from .base import Label, Section
+from .training_arguments import TABLE
+from .worlds import is_python
+
+__all__ = ["DEFAULTS", "LOWER_IS_BETTER", "METRICS", "TrainSpec", "check_arguments"]
 
 DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 3,
@@ -22,47 +29,17 @@ DEFAULTS: dict[str, Any] = {
     "save_strategy": "epoch",
     "save_total_limit": 2,
 }
+INTERVALS = {"logging_steps": "logging_strategy", "save_steps": "save_strategy", "eval_steps": "eval_strategy"}
 
-OWNED = {
-    "output_dir": "the run folder decides where files go",
-    "logging_dir": "the run folder decides where files go",
-    "run_name": "it is run.name",
-    "seed": "it is run.seed",
-    "data_seed": "it is run.seed",
-    "deepspeed": "it belongs to compute",
-    "fsdp": "DDP and DeepSpeed are the supported ways",
-    "fsdp_config": "DDP and DeepSpeed are the supported ways",
-    "parallelism_config": "DDP and DeepSpeed are the supported ways",
-    "bf16": "it is compute.precision: bf16",
-    "fp16": "it is compute.precision: bf16 or fp32",
-    "bf16_full_eval": "it is compute.precision: bf16",
-    "fp16_full_eval": "it is compute.precision: bf16",
-    "local_rank": "the launcher decides it",
-    "load_best_model_at_end": "it is train.keep_best",
-    "metric_for_best_model": "it is train.metric",
-    "greater_is_better": "it follows from train.metric",
-    "resume_from_checkpoint": "a run continues by itself from its newest intact checkpoint",
-    "ignore_data_skip": "a run continues at the exact step of its batch plan",
-    "train_sampling_strategy": "the batch plan groups sequences by length",
-    "length_column_name": "the batch plan reads lengths from the data",
-    "dataloader_drop_last": "every row counts once in every epoch",
-    "auto_find_batch_size": "use train.max_tokens_per_device, which keeps the global batch",
-    "remove_unused_columns": "only tokens and labels reach the model",
-    "per_device_eval_batch_size": "it is evaluate.batch_size",
-    "save_only_model": "a run must be able to continue from its checkpoints",
-    "dataloader_num_workers": "batches are gathered from memory-mapped data in the training process",
-    "push_to_hub": "models stay in the run folder",
-    "do_train": "the stage decides it",
-    "do_eval": "the stage decides it",
-    "do_predict": "the stage decides it",
-}
 
-LOWER_IS_BETTER = ("ece", "loss")
-METRICS = ("macro_f1", "weighted_f1", "accuracy", "balanced_accuracy", "mcc", "auroc", "auprc", "ece", "loss")
+EARLY_STOPPING = (
+    "train.early_stopping_patience needs evaluations on a validation side: split.validation_size above 0, "
+    "train.eval_strategy other than 'no', and train.keep_best"
+)
 
 
 class TrainSpec(Section):
-    """Our settings are checked here; the others must be names of TrainingArguments fields."""
+    """Our settings, and the arguments of the library as the table of training arguments understands them."""
 
     model_config = ConfigDict(extra="allow", frozen=True, validate_default=True)
 
@@ -80,7 +57,7 @@ class TrainSpec(Section):
     max_tokens_per_device: int | None = Field(
         None, ge=1, description="Padded tokens that one forward pass may hold; longer batches are accumulated."
     )
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weights: Literal["none", "balanced"] | dict[Label, float] = Field(
         "none", description="Weights of the classes in the loss: none, balanced, or given by class name."
     )
     metric: Literal[METRICS] = Field(  # type: ignore[valid-type]
@@ -92,10 +69,49 @@ class TrainSpec(Section):
     )
     early_stopping_threshold: float = Field(0.0, ge=0, description="Improvement below this does not count.")
 
+    _notes: list[str] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def annotation_of(cls, key: str) -> Any:
+        return super().annotation_of(key) or (TABLE[key].takes.annotation if key in TABLE else None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _understood(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        if not isinstance(values, Mapping) or next(credentials_in(dict(values)), None) is not None:
+            return handler(values)  # which says what is wrong
+        try:
+            made = understood(values, cls.model_fields, is_python(info.context))
+        except ValueError as error:
+            raise PydanticCustomError("training_argument", "{words}", {"words": str(error)}) from error
+        spec = handler(made.settings)
+        spec._notes = made.notes()
+        return spec
+
+    @property
+    def notes(self) -> list[str]:
+        """Which arguments have no effect here, and what else is to be said about them. Not a part of the settings."""
+        return list(self._notes)
+
     @property
     def arguments(self) -> dict[str, Any]:
-        """The TrainingArguments fields: ours by default, the user's where given."""
-        return DEFAULTS | (self.__pydantic_extra__ or {})
+        """The TrainingArguments fields: ours by default, the user's where given.
+
+        An interval that is given makes the strategy ``steps`` where that is left open; 0 or less means never.
+        """
+        given = self.__pydantic_extra__ or {}
+        merged = DEFAULTS | given
+        for steps, strategy in INTERVALS.items():
+            every = given.get(steps)
+            if every is None:
+                continue
+            if every > 0:
+                merged[strategy] = given.get(strategy, "steps")
+                continue
+            del merged[steps]
+            if strategy != "eval_strategy" and given.get(strategy, "steps") == "steps":
+                merged[strategy] = "no"
+        return merged
 
     def global_batch(self, workers: int) -> dict[str, int]:
         """How large a global batch is: ``batch_size`` examples or ``batch_tokens`` tokens."""
@@ -108,17 +124,30 @@ class TrainSpec(Section):
         return {"batch_size": self.global_batch_size or each * max(1, workers)}
 
 
-def check_arguments(names: Any) -> None:
-    """Refuse names that TrainingArguments does not have, or that another setting decides."""
+def check_arguments(names: Iterable[str]) -> None:
+    """Refuse what the installed version of transformers does not have.
+
+    Raises:
+        ConfigError: an argument belongs to a newer version.
+    """
+    import transformers
+
+    missing = sorted(set(names) - installed_names().keys())
+    if missing:
+        raise ConfigError(
+            f"transformers {transformers.__version__}, which is installed here, has no training argument "
+            f"{', '.join(missing)}; install a newer version or leave it out"
+        )
+
+
+def installed_names() -> dict[str, str]:
+    """Our name of each argument -> the installed version's. A newer name is served by the one it replaced."""
     from transformers import TrainingArguments
 
-    known = {field.name for field in fields(TrainingArguments)}
-    for name in names:
-        if name in OWNED:
-            raise ConfigError(f"train.{name} cannot be set: {OWNED[name]}")
-        if name not in known:
-            near = get_close_matches(name, [*sorted(known - OWNED.keys()), *TrainSpec.model_fields], n=3)
-            raise ConfigError(
-                f"unknown training argument {name!r}; "
-                + (f"did you mean {', '.join(near)}?" if near else "no such field")
-            )
+    installed = {field.name for field in fields(TrainingArguments)}
+    replaced = {
+        row.setting.removeprefix("train."): name
+        for name, row in TABLE.items()
+        if row.setting is not None and row.setting.startswith("train.") and name in installed
+    }
+    return replaced | {name: name for name in installed}

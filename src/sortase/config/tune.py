@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from .base import Section
 from .train import LOWER_IS_BETTER, METRICS
-from .tune_space import parse_space
+from .tune_space import check_names, parse_space
+from .worlds import is_python
 
 PLACES = {"max_concurrent", "cpus_per_trial", "gpus_per_trial"}
 
@@ -45,7 +46,8 @@ class TuneSpec(Section):
 
     @field_validator("space")
     @classmethod
-    def _readable(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _readable(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        check_names(value, is_python(info.context))
         parse_space(value)
         return value
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from random import Random
 from typing import Any
 
 from ..errors import ConfigError
-from .train import OWNED, TrainSpec
+from .argument_translation import checked
+from .train import TrainSpec
+from .training_arguments import TABLE
+from .worlds import in_words
 
 LOG_FROM = 10  # a positive range whose ends differ by this factor is drawn evenly in its logarithm
 FREEZE = "freeze_layers"
@@ -82,7 +85,7 @@ def parse_space(space: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError("the search space is empty; name at least one hyperparameter")
     parsed = {str(name): _parse(str(name), value) for name, value in space.items()}
     for name, found in parsed.items():
-        _try_values(name, found)
+        parsed[name] = _tried(name, found)
     return parsed
 
 
@@ -154,40 +157,77 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _try_values(name: str, found: Any) -> None:
-    """Our own settings say at once which values they do not take."""
+def _tried(name: str, found: Any) -> Any:
+    """The same, with whole numbers where the hyperparameter takes them; each value that can be drawn is tried."""
     from .load import validate
     from .model import ModelSpec
 
-    if isinstance(found, Range):
-        values: tuple[Any, ...] = (found.low, found.high)
-    elif isinstance(found, Choices):
-        values = found.values
-    else:
-        return
-    for value in values:
+    argument = TABLE.get(name)
+    if argument is not None and argument.takes.whole:
+        found = _whole(name, found)
+    for value in _values(found):
         if name == FREEZE:
             validate(ModelSpec, {"config": {}, FREEZE: value}, "the search space")
         elif name in TrainSpec.model_fields:
             validate(TrainSpec, {name: value}, "the search space")
+        elif argument is not None:
+            try:
+                checked(argument, int(value) if argument.takes.whole and _of_ray(found, value) else value, False)
+            except ValueError as error:
+                raise ConfigError(f"the search space: {error}") from error
+    return found
 
 
-def check_names(names: Any) -> None:
-    """Hyperparameters are fields of TrainingArguments, our training settings, and ``freeze_layers``.
+def _whole(name: str, found: Any) -> Any:
+    """A range of 1.0 to 4.0 is one of whole numbers; one of 1.5 to 4 has others in it."""
+    if not isinstance(found, Range) or found.whole:
+        return found
+    ends = (found.low, found.high, found.step or 1)
+    if any(end != int(end) for end in ends):
+        raise ConfigError(f"{name}: takes whole numbers, and {found.plain()} holds others")
+    return replace(
+        found, low=int(found.low), high=int(found.high), step=None if found.step is None else int(found.step)
+    )
+
+
+def _values(found: Any) -> tuple[Any, ...]:
+    """The ends of a range, and all choices; of Ray's objects the choices, and where they begin."""
+    if isinstance(found, Range):
+        return found.low, found.high
+    if isinstance(found, Choices):
+        return found.values
+    low = getattr(found, "lower", None)
+    begins = (low,) if isinstance(low, int | float) and math.isfinite(low) else ()
+    return tuple(getattr(found, "categories", None) or begins)
+
+
+def _of_ray(found: Any, value: Any) -> bool:
+    """Whether a number is drawn by Ray, and made whole for the trial as Trainer does."""
+    return not isinstance(found, Range | Choices) and _is_number(value)
+
+
+def check_names(names: Any, python: bool = False) -> None:
+    """Hyperparameters are training arguments with an effect, our training settings, ``seed``, and ``freeze_layers``.
 
     Raises:
-        ConfigError: a name is unknown (with the nearest), or another setting decides it.
+        ConfigError: a name is unknown (with the nearest), or cannot be searched.
     """
-    from transformers import TrainingArguments
-
-    known = {field.name for field in fields(TrainingArguments)} - OWNED.keys()
-    allowed = [*sorted(known), *(name for name in TrainSpec.model_fields if name != "metric"), FREEZE]
+    own = [name for name in TrainSpec.model_fields if name != "metric"]
     for name in names:
-        if name in OWNED:
-            raise ConfigError(f"{name} cannot be searched: {OWNED[name]}")
-        if name == "metric":
-            raise ConfigError("metric cannot be searched: it is what trials are compared by (tune.metric)")
-        if name not in allowed:
-            near = get_close_matches(str(name), allowed, n=3)
+        if name == FREEZE or name in own:
+            continue
+        if name in ("metric", "metric_for_best_model", "greater_is_better"):
+            compared = in_words("{tune.metric}", python)
+            raise ConfigError(f"{name} cannot be searched: it is what trials are compared by ({compared})")
+        argument = TABLE.get(name)
+        if argument is None:
+            near = get_close_matches(str(name), [*own, *TABLE, FREEZE], n=3)
             hint = f"did you mean {', '.join(near)}?" if near else "a training argument or freeze_layers is expected"
             raise ConfigError(f"{name!r} is not a hyperparameter that can be searched; {hint}")
+        if argument.verdict != "honoured":
+            raise ConfigError(f"{name} cannot be searched, it has no effect here: {in_words(argument.reason, python)}")
+        setting = argument.setting or "train."
+        if not setting.startswith("train.") and setting != "run.seed":
+            raise ConfigError(f"{name} cannot be searched: it is {in_words(f'{{{setting}}}', python)} of all trials")
+    if {"seed", "data_seed"} <= set(names):
+        raise ConfigError("seed and data_seed are one seed here; search one of them")

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .labels import flat_tokens, lengths_of
+from .lists import flat_tokens, lengths_of
+from .padding import own, own_tokens, token_columns
 from .select import priorities, splitmix64
 from .source import Source, rows_of
 from .split import SIDES
@@ -79,9 +80,8 @@ def _keys(source: Source) -> tuple[np.ndarray, np.ndarray]:
     """A hash of the length and the first and last tokens of each row, and its length: equal for copies."""
     keys, all_lengths = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for unit in source.units:
-        for batch in source.read(unit, ["input_ids"]):
-            column = batch.column("input_ids")
-            flat, lengths = flat_tokens(column), lengths_of(column)
+        for batch in source.read(unit, token_columns(source.schema.names)):
+            flat, lengths = own_tokens(batch)
             stops = np.cumsum(lengths)
             key = splitmix64(lengths)
             for step in range(_ENDS):
@@ -140,10 +140,10 @@ def _parts(source: Source, rows: np.ndarray, runs: bool = False) -> Iterator[_It
         if lower == upper:
             continue
         start = unit.start
-        for batch in source.read(unit, ["input_ids"]):
+        for batch in source.read(unit, token_columns(source.schema.names)):
             lower, upper = np.searchsorted(rows, [start, start + batch.num_rows])
             if lower < upper:
-                column = batch.column("input_ids")
+                column = own(batch)
                 column = column if upper - lower == len(column) else column.take(pa.array(rows[lower:upper] - start))
                 items = _Items(rows[lower:upper], flat_tokens(column), lengths_of(column))
                 yield _runs(items) if runs else items

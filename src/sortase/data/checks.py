@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..errors import InputError
-from .sequences import Sequences
+from .sequences import IGNORED, Sequences
 
 
-def check_tokens(sequences: Sequences, vocabulary_size: int) -> None:
-    """Refuse rows without tokens and token ids outside 0..vocabulary_size-1, naming the first such row."""
+def check_tokens(sequences: Sequences, vocabulary_size: int, names: Mapping[int, str] | None = None) -> None:
+    """Refuse rows without tokens and token ids outside 0..vocabulary_size-1, naming the first such row.
+
+    ``names``: id -> token, where they are known.
+    """
     for window in sequences.windows():
         lengths = sequences.lengths[window]
         if (lengths == 0).any():
@@ -20,21 +25,25 @@ def check_tokens(sequences: Sequences, vocabulary_size: int) -> None:
         if wrong.any():
             place = int(np.argmax(wrong))
             row = sequences.rows[window[np.searchsorted(np.cumsum(lengths), place, side="right")]]
+            token = (names or {}).get(int(flat[place]))
+            called = f" ({token})" if token is not None else ""
             raise InputError(
-                f"row {row} has token id {flat[place]}, but the model's vocabulary has {vocabulary_size} entries "
-                f"(ids 0 to {vocabulary_size - 1}); model and tokenizer do not belong together"
+                f"row {row} has token id {flat[place]}{called}, but the model's vocabulary has {vocabulary_size} "
+                f"entries (ids 0 to {vocabulary_size - 1}); it was made with another vocabulary than the data"
             )
 
 
 def check_labels(sequences: Sequences, classes: int) -> None:
     """Refuse labels outside 0..classes-1 (-100 apart), naming the first such row."""
-    for index in range(len(sequences)):
-        labels = sequences.labels_of(index)
-        wrong = (labels != -100) & ((labels < 0) | (labels >= classes))
+    for window in sequences.windows():
+        flat = sequences.flat_labels(window)
+        wrong = (flat != IGNORED) & ((flat < 0) | (flat >= classes))
         if wrong.any():
+            place = int(np.argmax(wrong))
+            owners = np.repeat(window, sequences.lengths[window]) if sequences.labelled_by_token else window
+            row = sequences.rows[owners[place]]
             raise InputError(
-                f"row {sequences.rows[index]} has label {labels[wrong][0]}, but there are {classes} classes "
-                f"(ids 0 to {classes - 1})"
+                f"row {row} has label {flat[place]}, but there are {classes} classes (ids 0 to {classes - 1})"
             )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = "Class ids of the token labels: "
 _INTEGER = re.compile(r"-?\d+")
+_PREPARED = re.compile(r"_labeled(?:_train|_test)?\.dataset/*$")  # Geneformer's prepare_data makes one or two of them
 
 
 def build(names: Iterable[str]) -> dict[str, int]:
@@ -67,6 +68,13 @@ def read(url: str) -> dict[str, int]:
     return _forward(content, url)
 
 
+def beside(dataset: str, kind: str = "pkl") -> str | None:
+    """The file beside a prepared dataset that holds its class map, ``kind`` ``pkl`` or ``json``; None for a dataset
+    whose name says that it was not prepared, and where there is no such file."""
+    url, prepared = _PREPARED.subn(f"_id_class_dict.{kind}", dataset)
+    return url if prepared and storage.exists(url) else None
+
+
 def write(directory: str, prefix: str, class_map: Mapping[str, int]) -> tuple[str, str]:
     """Write the pickle and its JSON twin; returns their paths."""
     checked = check(class_map)
@@ -82,11 +90,16 @@ def describe(class_map: Mapping[str, int]) -> str:
     return _DESCRIPTION + json.dumps(check(class_map), ensure_ascii=False)
 
 
-def of_dataset(dataset: Dataset) -> dict[str, int] | None:
-    """The class map that a prepared dataset carries itself, None when it carries none."""
-    names = getattr(dataset.features.get("label"), "names", None)
+def of_dataset(dataset: Dataset, column: str) -> dict[str, int] | None:
+    """The class map that a dataset carries itself for the labels in ``column``: a ClassLabel of rows or tokens, or what
+    `describe` made for lists. None when it carries none."""
+    feature: Any = dataset.features.get(column)
+    lists = hasattr(feature, "feature") or isinstance(feature, list)
+    names = getattr(getattr(feature, "feature", feature), "names", None)
     if names:
         return check({name: i for i, name in enumerate(names)})
+    if not lists:
+        return None
     for line in (dataset.info.description or "").splitlines():
         if line.startswith(_DESCRIPTION):
             return _forward(json.loads(line.removeprefix(_DESCRIPTION)), "the dataset's description")

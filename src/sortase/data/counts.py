@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,46 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .. import storage
 from ..config.tokenize import TokenizeSpec
 from ..errors import InputError
+from .foreign import DAMAGE, refused
+from .remote_path import RemotePath
 
 CELL = "cell_id"
 RESERVED = ("input_ids", "length", "n_counts", CELL)
 # Arrays of so many values stay in the processor's cache: a third less time than with eight times as many.
 CHUNK_VALUES = 500_000
-TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a reader is asked for: a file or folder at ``path``, which messages call ``name``.
+
+    ``head``: it takes no time, and the matrix has the first cells at most, or none; names and columns are complete.
+    Only then ``path`` may be remote.
+    ``among``: others are read with it, which may have the columns that it lacks.
+    """
+
+    path: Path | RemotePath
+    name: str
+    spec: TokenizeSpec
+    scratch: Path
+    head: bool = False
+    among: bool = False
+
+    def refuse(self, what: str, *settings: str) -> None:
+        """InputError for settings that mean nothing to files of this kind."""
+        given = [f"tokenize.{name}" for name in settings if getattr(self.spec, name) is not None]
+        if given:
+            raise InputError(f"{' and '.join(given)} cannot be used here: {self.name} is {what}")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Cells ``start`` to ``stop``: ``indptr`` int64[cells + 1] from 0, ``columns`` and ``values`` [n]."""
+    """Cells ``start`` to ``stop``: ``indptr`` int64[cells + 1] from 0, ``columns`` and ``values`` [n].
+
+    No column occurs twice in a cell.
+    """
 
     start: int
     stop: int
@@ -45,6 +69,9 @@ class Counts:
     ``columns`` and ``values`` are sliced, never read whole: arrays of an HDF5 file, or memory maps.
     ``schema`` and ``metadata(start, stop)`` give the cells' ids and the columns that are carried along.
     ``other_names`` gives other columns of gene names, to suggest when none of ``genes`` is known.
+    ``log_base`` is the base of the logarithm that the file records for its values, None where it records none.
+    ``gene_of`` int32[columns of the matrix] is the place in ``genes`` of each column, -1 for one that is no gene and is
+    left out; None where the columns are the genes.
     """
 
     name: str
@@ -56,11 +83,26 @@ class Counts:
     metadata: Callable[[int, int], pa.RecordBatch]
     other_names: Callable[[], dict[str, list[str]]] = dict
     has_raw: bool = False
+    log_base: float | None = None
+    gene_of: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
     def cells(self) -> int:
         return len(self.indptr) - 1
+
+    @property
+    def parts(self) -> Sequence[Counts]:
+        """The matrices of single files."""
+        return (self,)
+
+    def said(self) -> list[str]:
+        """Notes; more may come while rows are read."""
+        return self.notes
+
+    def place_of(self, cell: int) -> tuple[str, int]:
+        """The file that a cell is of, and its row there."""
+        return self.name, cell
 
     def chunks(self, cells: int, values: int | None = None, start: int = 0, end: int | None = None) -> Iterator[Chunk]:
         """Cells from ``start`` to ``end``: so many at most, fewer where they hold more than ``values`` (500,000)."""
@@ -74,56 +116,59 @@ class Counts:
 
     def chunk(self, start: int, stop: int) -> Chunk:
         first, last = int(self.indptr[start]), int(self.indptr[stop])
-        try:
+        with refused(lambda error: f"{self.name}: cells {start} to {stop - 1} cannot be read: {error}", *DAMAGE):
             columns, values = np.asarray(self.columns[first:last]), np.asarray(self.values[first:last])
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{self.name}: cells {start} to {stop - 1} cannot be read: {error}") from error
         if len(columns) != last - first or len(values) != last - first:
             raise InputError(f"{self.name} ends before cell {stop - 1}; the file is truncated")
-        if len(columns) and not 0 <= columns.min() <= columns.max() < len(self.genes):
-            raise InputError(
-                f"{self.name} has values for gene number {columns.max()}, but only {len(self.genes)} genes"
-            )
-        return Chunk(start, stop, self.indptr[start : stop + 1] - first, columns, values)
+        width = len(self.genes if self.gene_of is None else self.gene_of)
+        if len(columns) and not 0 <= columns.min() <= columns.max() < width:
+            raise InputError(f"{self.name} has values for gene number {columns.max()}, but only {width} genes")
+        chunk = Chunk(start, stop, self.indptr[start : stop + 1] - first, columns, values)
+        return _summed(chunk if self.gene_of is None else _chosen(chunk, self.gene_of), len(self.genes))
 
     def cell_name(self, cell: int) -> str:
         return str(self.metadata(cell, cell + 1).column(CELL)[0].as_py())
 
 
-@contextmanager
-def open_counts(spec: TokenizeSpec) -> Iterator[Counts]:
-    """Open an AnnData file or a table; what does not lie by rows is laid out so in a temporary folder first.
-
-    Raises MissingInputError, InputError for files of another kind, MissingExtraError for .h5ad without h5py.
-    """
-    path = storage.fetch(spec.input)
-    kind = path.name.lower()
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sortase-counts-")))
-        if kind.endswith((".h5ad", ".h5", ".hdf5")):
-            from .count_h5ad import open_h5ad
-
-            yield stack.enter_context(open_h5ad(path, spec, scratch))
-        elif kind.endswith(TABLES):
-            from .count_tables import read_table
-
-            yield read_table(path, spec, scratch)
-        else:
-            raise InputError(f"{spec.input} is neither an AnnData file (.h5ad) nor a table ({', '.join(TABLES)})")
+def _chosen(chunk: Chunk, gene_of: np.ndarray) -> Chunk:
+    columns = gene_of[chunk.columns]
+    kept = columns >= 0
+    indptr = np.concatenate(([0], np.cumsum(kept, dtype=np.int64)))[chunk.indptr]
+    return Chunk(chunk.start, chunk.stop, indptr, columns[kept], chunk.values[kept])
 
 
-def choose_columns(spec: TokenizeSpec, present: Sequence[str], automatic: Sequence[str]) -> tuple[list[str], list[str]]:
+def _summed(chunk: Chunk, genes: int) -> Chunk:
+    """Entries of one gene in one cell added up: SciPy's formats allow several, and they mean their sum."""
+    ascending = chunk.columns[1:] > chunk.columns[:-1]
+    between = chunk.indptr[1:-1] - 1  # from the last value of a cell to the first of the next
+    ascending[between[(between >= 0) & (between < len(ascending))]] = True
+    if ascending.all():
+        return chunk
+    from scipy.sparse import csr_matrix
+
+    # float64, because small integers overflow when they are added.
+    parts = (chunk.values.astype(np.float64), chunk.columns.astype(np.int64), chunk.indptr)
+    matrix = csr_matrix(parts, (chunk.stop - chunk.start, genes), copy=True)
+    matrix.sum_duplicates()
+    return Chunk(chunk.start, chunk.stop, matrix.indptr.astype(np.int64), matrix.indices, matrix.data)
+
+
+def choose_columns(asked: Asked, present: Sequence[str], automatic: Sequence[str]) -> tuple[list[str], list[str]]:
     """The metadata columns to carry: those named, or all that can be; and notes on what was left out."""
-    if spec.columns is None:
+    named = asked.spec.columns
+    if named is None:
         taken = [name for name in automatic if name in RESERVED]
         notes = [f"column '{name}' is not carried along: the result has its own" for name in taken]
         return [name for name in automatic if name not in RESERVED], notes
-    for name in spec.columns:
+    for name in named:
         if name in RESERVED:
             raise InputError(f"column '{name}' cannot be carried along: the result has its own; rename it")
-        if name not in present:
-            shown = sorted(present)[:20]
-            raise InputError(f"unknown column '{name}' in tokenize.columns; {spec.input} has {shown}")
-        if name not in automatic:
-            raise InputError(f"column '{name}' of {spec.input} holds neither text nor numbers and cannot be carried")
-    return list(spec.columns), []
+        if name not in present and not asked.among:
+            raise unknown_column(name, asked.name, present)
+        if name in present and name not in automatic:
+            raise InputError(f"column '{name}' of {asked.name} holds neither text nor numbers and cannot be carried")
+    return [name for name in named if name in present], []
+
+
+def unknown_column(name: str, where: str, present: Sequence[str]) -> InputError:
+    return InputError(f"unknown column '{name}' in tokenize.columns; {where} has {sorted(present)[:20]}")

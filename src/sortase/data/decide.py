@@ -61,7 +61,7 @@ def count_rows(rows: Rows, data: DataSpec, run: Map) -> Counts:
             total.update(part)
     if not totals[1]:
         held = "; ".join(_holds(rows, condition) for condition in rows.filters)
-        raise InputError(f"the filter leaves none of {rows_of(source)} rows: {held}")
+        raise InputError(f"data.filter leaves none of {rows_of(source)} rows: {held}")
     if not totals[2]:
         raise InputError(f"{source.name} has no row with a token in 'input_ids'")
     return Counts(totals[0], totals[1], totals[2], totals[3], units)
@@ -123,6 +123,14 @@ def _with_label(rows: Rows, classes: Classes, notes: list[str]) -> Classes:
         raise InputError(f"column '{rows.column}' has no label in any of the {sum(classes.values())} rows left")
     odd = [
         f"class '{n}' ({kept[n]} rows)" for n in kept if str(n).strip().lower() in ("nan", "none", "null", "na", "<na>")
+    ]
+    plain: dict[str, list[str]] = {}
+    for name in kept:
+        plain.setdefault(str(name).strip(), []).append(str(name))
+    notes += [
+        f"classes {', '.join(map(repr, sorted(same)))} differ by blanks alone; labels.rename makes one of them"
+        for same in plain.values()
+        if len(same) > 1
     ]
     notes += [
         f"{words} looks like a missing value but is text; filter its rows away if they have no label" for words in odd

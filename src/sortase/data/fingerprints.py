@@ -69,12 +69,14 @@ def labelled_tokens(sequences: Sequences) -> np.ndarray:
 
 
 def content(sequences: Sequences) -> str:
-    """SHA-256 (hex) of the rows of a view, in their order, with the labels that they show."""
+    """SHA-256 (hex) of what a model reads of the rows of a view, in their order, and of the labels that they show."""
     digest = hashlib.sha256()
     for window in windows(sequences):
         digest.update(fingerprints(sequences.view(window)).astype("<u8").tobytes())
         if sequences.labelled:
             digest.update(sequences.flat_labels(window).astype("<i8").tobytes())
+        for beside in sequences.beside(window):
+            digest.update(beside.astype("<i8").tobytes())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -9,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import ConfigError, InputError, InputTypeError
+from .. import arguments as check
+from ..config.former_names import accepts_former_names
+from ..config.gene_lists import Overlap
+from ..errors import InputError, InputTypeError
 from . import classmap
+from .gene_classes import gene_classes
 from .labelling import RowLabels, TokenLabels
 from .labels import (
     check_label_column,
     check_tokens,
     check_tokens_column,
-    gene_classes,
 )
-from .select import holdings, make_filters, priorities
+from .padding import token_columns
+from .select import holdings, make_filters, passing, priorities
 from .sequences import open_dataset
-from .source import MemorySource, Source, require_column
+from .source import MemorySource, require_column
 from .split import column_classes
 
 if TYPE_CHECKING:
@@ -29,50 +34,53 @@ if TYPE_CHECKING:
 SEED = 42
 
 
+@accepts_former_names(input_data_file="input_data")
+@check.public(filter_data=check.optional(check.filters), nproc=check.count(1), input_data=check.dataset_or_path)
 def load_and_filter(filter_data: dict[str, Any] | None, nproc: int, input_data: str | Dataset) -> Dataset:
     """Open a dataset and keep the rows that pass every filter.
 
     Args:
         filter_data: column name to the value, or list of values, that a row must have.
         nproc: positive; the work is columnar and its result does not depend on it.
-        input_data: path or URL of a saved dataset, or a Dataset.
+        input_data: path or URL of a saved dataset, or a Dataset; also called ``input_data_file``.
 
     Raises InputError for an unknown column, a value that does not fit it, and filters that leave nothing.
     """
-    _check_nproc(nproc)
-    data = open_dataset(input_data)
+    with check.naming("input_data"):
+        data = open_dataset(input_data)
     if not filter_data:
         return data
-    source = MemorySource(data)
+    source = MemorySource(data, "input_data")
     filters = make_filters(filter_data, source)
-    parts = [np.zeros(0, dtype=bool)]
-    for batch in _batches(source, [condition.column for condition in filters]):
-        parts.append(np.logical_and.reduce([condition.mask(batch) for condition in filters]))
-    keep = np.flatnonzero(np.concatenate(parts))
+    keep = np.flatnonzero(passing(source, filters))
     if len(keep) == 0:
         held = "; ".join(
             f"column '{f.column}' holds {holdings(data.unique(f.column))}, asked for {holdings(f.allowed.to_pylist())}"
             for f in filters
         )
-        raise InputError(f"the filter leaves none of {len(data)} rows: {held}")
+        raise InputError(f"filter_data leaves none of {len(data)} rows: {held}")
     return _select(data, keep)
 
 
+@check.public(data=check.dataset, rare_threshold=check.fraction(), state_key=check.word, nproc=check.count(1))
 def remove_rare(data: Dataset, rare_threshold: float, state_key: str, nproc: int) -> Dataset:
     """Keep the rows whose value in ``state_key`` makes up at least ``rare_threshold`` of all rows.
 
     Rows without a value count among all rows, and stay or go together like a value.
     """
-    _check_nproc(nproc)
-    if not 0 <= rare_threshold <= 1:
-        raise InputError(f"rare_threshold must be a fraction between 0 and 1, got {rare_threshold}")
-    names, codes = _classes(data, state_key)
+    names, codes = _classes(data, state_key, "state_key")
     common = np.bincount(codes, minlength=len(names)) / max(1, len(codes)) >= rare_threshold
     if len(codes) and not common.any():
         raise InputError(f"rare_threshold {rare_threshold} leaves no value of column '{state_key}'")
     return _select(data, np.flatnonzero(common[codes]))
 
 
+@check.public(
+    data=check.dataset,
+    max_ncells=check.optional(check.count(1, check.CAP)),
+    max_ncells_per_class=check.optional(check.count(1, check.CAP)),
+    cell_state_dict=check.optional(check.settings),
+)
 def downsample_and_shuffle(
     data: Dataset, max_ncells: int | None, max_ncells_per_class: int | None, cell_state_dict: dict[str, Any]
 ) -> Dataset:
@@ -80,70 +88,89 @@ def downsample_and_shuffle(
 
     ``cell_state_dict["state_key"]`` names the column of the classes. The order is the same in every process.
     """
-    for name, cap in (("max_ncells", max_ncells), ("max_ncells_per_class", max_ncells_per_class)):
-        if cap is not None and cap < 1:
-            raise InputError(f"{name} must be at least 1, got {cap}")
     order = np.argsort(priorities(0, len(data), SEED))[:max_ncells]
     if max_ncells_per_class is not None:
-        if "state_key" not in cell_state_dict:
-            raise InputError(f"cell_state_dict must have the key 'state_key', got {sorted(cell_state_dict)}")
-        _, codes = _classes(data, cell_state_dict["state_key"])
+        if "state_key" not in (cell_state_dict or {}):
+            raise InputError(f"cell_state_dict must have the key 'state_key', got {check.shown(cell_state_dict)}")
+        named = "cell_state_dict['state_key']"
+        _, codes = _classes(data, check.word(named, cell_state_dict["state_key"]), named)
         order = order[_rank_in_class(codes[order]) < max_ncells_per_class]
     return _select(data, order)
 
 
+@check.public(labels=check.items, N=check.count(0, check.CAP))
 def subsample_by_class(labels: Sequence[Any], N: int) -> list[int]:  # noqa: N803 - the name is a contract
     """Indices, ascending, of up to ``N`` entries of each label, drawn at random but always the same."""
-    if N < 0:
-        raise InputError(f"N must not be negative, got {N}")
-    values = list(labels)
     place: dict[Any, int] = {}
-    codes = np.fromiter((place.setdefault(value, len(place)) for value in values), dtype=np.int64, count=len(values))
-    order = np.argsort(priorities(0, len(values), SEED))
+    try:
+        numbered = [place.setdefault(label, len(place)) for label in labels]
+    except TypeError as error:
+        raise InputTypeError(f"labels must be names or numbers, got {check.shown(labels)}: {error}") from error
+    codes = np.array(numbered, dtype=np.int64)
+    order = np.argsort(priorities(0, len(labels), SEED))
     return np.sort(order[_rank_in_class(codes[order]) < N]).tolist()
 
 
+@check.public(data=check.dataset, state_key=check.word)
 def rename_cols(data: Dataset, state_key: str) -> Dataset:
     """Call the column ``state_key`` ``label``."""
-    require_column(MemorySource(data), state_key, "the label")
+    require_column(MemorySource(data, "data"), state_key, "state_key")
     if state_key == "label":
         return data
     if "label" in data.column_names:
-        raise InputError(f"the dataset has a column 'label' beside '{state_key}'; rename or remove it first")
+        raise InputError(f"data has a column 'label' beside state_key '{state_key}'; rename or remove it first")
     return data.rename_column(state_key, "label")
 
 
+@check.public(l=check.nested)
 def flatten_list(l: Sequence[Sequence[Any]]) -> list[Any]:  # noqa: E741 - the name is a contract
     """The items of the inner sequences, in order."""
     return list(chain.from_iterable(l))
 
 
+@check.public(
+    classifier=check.choice("cell", "gene", "sequence", "token"),
+    data=check.dataset,
+    class_dict=check.optional(check.mapping),
+    token_dict_path=check.optional(check.path, or_empty=True),
+    nproc=check.count(1),
+    overlap=check.overlap,
+)
 def label_classes(
-    classifier: str, data: Dataset, class_dict: Mapping[str, Sequence[str]] | None, token_dict_path: str, nproc: int
+    classifier: str,
+    data: Dataset,
+    class_dict: Mapping[str, Sequence[str]] | None,
+    token_dict_path: str,
+    nproc: int,
+    *,
+    overlap: Overlap = "error",
 ) -> tuple[Dataset, dict[str, int]]:
     """Class ids for rows (``cell``, ``sequence``) or for tokens (``gene``, ``token``).
 
     Args:
         classifier: which of the two.
         data: with a column ``label`` of names, or ``input_ids``.
-        class_dict: for tokens, class name to its genes.
+        class_dict: for tokens, class name to its genes (lists, sets, arrays, columns of tables).
         token_dict_path: for tokens, the vocabulary (pickle or JSON).
         nproc: positive; the work is columnar and its result does not depend on it.
+        overlap: what becomes of genes in several classes: ``error``, ``drop`` (no label), ``first`` or ``last`` (the
+            class that is written first, or last).
+
+    Genes that are not in the vocabulary are skipped; one warning says how many of each class, and which.
 
     Returns the dataset, with class ids in ``label`` or lists of them in ``labels`` (-100: none), without the rows that
     have no label, and the map from class names to ids.
     """
-    _check_nproc(nproc)
     makers = {"cell": _label_rows, "sequence": _label_rows, "gene": _label_tokens, "token": _label_tokens}
-    if classifier not in makers:
-        raise InputError(f"unknown classifier {classifier!r}; allowed: {', '.join(map(repr, makers))}")
-    return makers[classifier](data, class_dict, token_dict_path)
+    return makers[classifier](data, class_dict, token_dict_path, overlap)
 
 
-def _label_rows(data: Dataset, class_dict: Any, token_dict_path: str) -> tuple[Dataset, dict[str, int]]:
+def _label_rows(
+    data: Dataset, class_dict: Any, token_dict_path: str, overlap: Overlap
+) -> tuple[Dataset, dict[str, int]]:
     from datasets import Features
 
-    names, codes = _classes(data, "label")
+    names, codes = _classes(data, "label", "data")
     class_map = classmap.build(name for name in names if name is not None)
     labelled = np.array([name is not None for name in names], dtype=bool)[codes]
     ids = np.array([class_map.get(name or "", -1) for name in names], dtype=np.int64)[codes][labelled]
@@ -152,27 +179,38 @@ def _label_rows(data: Dataset, class_dict: Any, token_dict_path: str) -> tuple[D
     return _with_column(kept.remove_columns("label"), "label", pa.array(ids), feature), class_map
 
 
-def _label_tokens(data: Dataset, class_dict: Any, token_dict_path: str) -> tuple[Dataset, dict[str, int]]:
+def _label_tokens(
+    data: Dataset, class_dict: Any, token_dict_path: str, overlap: Overlap
+) -> tuple[Dataset, dict[str, int]]:
     from datasets import Features
 
     from . import vocabulary
 
-    if not class_dict:
-        raise ConfigError("class_dict is required for classifier 'gene': class name to its genes")
-    class_map = classmap.build(class_dict)
-    labelling = TokenLabels(class_map, gene_classes(class_dict, vocabulary.read(token_dict_path), class_map))
-    source = MemorySource(data)
-    check_tokens_column(require_column(source, "input_ids", "token ids"))
+    classes = check.classes("class_dict", class_dict)
+    with check.naming("token_dict_path"):
+        tokens = vocabulary.read(check.path("token_dict_path", token_dict_path))
+    class_map = classmap.build(classes)
+    with check.naming("class_dict"):
+        genes = gene_classes(classes, tokens, class_map, overlap)
+    labelling = TokenLabels(class_map, genes)
+    source = MemorySource(data, "data")
+    with check.naming("data"):
+        check_tokens_column(require_column(source, "input_ids", "token ids"))
     kept, labels, start = [np.empty(0, np.int64)], [], 0
-    for batch in _batches(source, ["input_ids"]):
+    columns = token_columns(data.column_names)
+    for batch in chain.from_iterable(source.read(unit, columns) for unit in source.units):
         check_tokens(batch.column("input_ids"), start)
-        _, rows, column, _ = labelling.labelled_rows(batch, np.arange(start, start + batch.num_rows))
-        kept.append(rows)
+        some, column = labelling.labelled_rows(batch, labelling.ids(batch))
+        kept.append(start + np.flatnonzero(some))
         labels.append(column)
         start += batch.num_rows
     rows = np.concatenate(kept)
     if len(rows) == 0:
-        raise InputError("no row has a token of any class; are vocabulary and gene names those of the dataset?")
+        raise InputError(
+            "data has no row with a token of any class; are vocabulary and gene names those of the dataset?"
+        )
+    for remark in genes.remarks():
+        warnings.warn(remark, stacklevel=4)
     feature = Features.from_dict({"labels": labelling.feature})["labels"]
     chosen = data if len(rows) == len(data) else _select(data, rows)
     described = _with_column(chosen, "labels", pa.chunked_array(labels, labelling.kind), feature)
@@ -193,16 +231,11 @@ def _select(data: Dataset, rows: np.ndarray) -> Dataset:
     return data.select(rows, keep_in_memory=True)
 
 
-def _batches(source: Source, columns: list[str]) -> Any:
-    for unit in source.units:
-        yield from source.read(unit, list(dict.fromkeys(columns)))
-
-
-def _classes(data: Dataset, column: str) -> tuple[list[str | None], np.ndarray]:
-    if not hasattr(data, "_indices"):
-        raise InputTypeError(f"expected a datasets.Dataset, got {type(data).__name__}")
-    source = MemorySource(data)
-    check_label_column(require_column(source, column, "labels"))
+def _classes(data: Dataset, column: str, argument: str) -> tuple[list[str | None], np.ndarray]:
+    """Names of the column's values, and which of them each row has; ``argument`` says which column."""
+    source = MemorySource(data, "data")
+    with check.naming(argument):
+        check_label_column(require_column(source, column, "the labels"))
     return column_classes(source, column)
 
 
@@ -213,8 +246,3 @@ def _rank_in_class(codes: np.ndarray) -> np.ndarray:
     rank = np.empty(len(codes), dtype=np.int64)
     rank[order] = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
     return rank
-
-
-def _check_nproc(nproc: int) -> None:
-    if nproc < 1:
-        raise InputError(f"nproc must be at least 1, got {nproc}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ def read_names(url: str) -> dict[str, list[str]]:
     A table of two columns, identifier and symbol (csv; tsv; also .gz), or a pickle or JSON of symbol -> identifier.
     """
     if url.endswith((".pkl", ".pickle", ".json")):
-        content = storage.read_json(url) if url.endswith(".json") else pickles.load(url)
+        content = storage.read_json(url, any_encoding=True) if url.endswith(".json") else pickles.load(url)
         if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
             raise InputError(f"{url} does not map gene names to identifiers")
         pairs: Iterable[tuple[str, str]] = ((gene, str(name)) for name, gene in content.items())
@@ -44,7 +43,7 @@ def read_names(url: str) -> dict[str, list[str]]:
 
 def _table(url: str) -> Iterable[tuple[str, str]]:
     separator = "\t" if ".tsv" in url or ".txt" in url else ","
-    for number, row in enumerate(csv.reader(io.StringIO(storage.text(url).read()), delimiter=separator)):
+    for number, row in enumerate(csv.reader(storage.text(url), delimiter=separator)):
         if len(row) < 2:
             raise InputError(f"{url}: line {number + 1} is {row}; expected two columns, gene id and gene name")
         yield row[0], row[1]
@@ -66,6 +65,11 @@ class GeneColumns:
     def duplicates(self) -> int:
         """Columns that are added to another one of the same gene."""
         return int((self.slot >= 0).sum()) - len(self.tokens)
+
+    @property
+    def share(self) -> float:
+        """The share of columns whose gene is known."""
+        return float((self.slot >= 0).mean()) if len(self.slot) else 0.0
 
     def unknown(self) -> list[str]:
         return [name for name, slot in zip(self.names, self.slot, strict=True) if slot < 0]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from .classmap import describe
-from .labels import IGNORED, GeneClasses, flat_tokens
+from .gene_classes import GeneClasses
+from .lists import flat_tokens, lengths_of
+from .padding import MASK, TOKENS, inside, row_spans
 from .rows import choose, choose_lists
+from .sequences import IGNORED
+
+if TYPE_CHECKING:
+    from .tags import Tags
 
 
 @dataclass
@@ -55,11 +61,10 @@ class RowLabels:
 
 
 @dataclass(frozen=True)
-class TokenLabels:
+class LabelLists:
     """A column ``labels``: a class id for each token, `IGNORED` without a class; rows without any are dropped."""
 
     class_map: dict[str, int]
-    genes: GeneClasses
     column = "labels"
     kind = pa.list_(pa.int32())
 
@@ -71,33 +76,61 @@ class TokenLabels:
     def description(self) -> str:
         return describe(self.class_map)
 
+    def ids(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Class id (int32) of each token of the rows, one row after another."""
+        raise TypeError(f"{type(self).__name__} must say what the labels are")
+
+    def seen(self, batch: pa.RecordBatch, labelled: np.ndarray) -> np.ndarray:
+        """Which token ids have a label that is theirs everywhere (bool by id)."""
+        return np.zeros(0, dtype=bool)
+
     def label(
         self, batch: pa.RecordBatch, names: Sequence[str | None], codes: np.ndarray, tally: Tally
     ) -> tuple[pa.RecordBatch, np.ndarray, pa.Array]:
         """The rows that have a label (with their codes), and the labels."""
-        chosen, codes, labels, found = self.labelled_rows(batch, codes)
-        tally.units += np.bincount(self.genes.table[found], minlength=len(self.class_map))
-        seen = np.zeros(len(self.genes.table), dtype=bool)
-        seen[found] = True
-        tally.add(Tally(np.zeros_like(tally.units), seen))
-        return chosen, codes, labels
+        ids = self.ids(batch)
+        labelled = ids != IGNORED
+        tally.add(Tally(np.bincount(ids[labelled], minlength=len(self.class_map)), self.seen(batch, labelled)))
+        some, column = self.labelled_rows(batch, ids)
+        return choose(batch, some), codes[some], column
 
-    def labelled_rows(
-        self, batch: pa.RecordBatch, codes: np.ndarray
-    ) -> tuple[pa.RecordBatch, np.ndarray, pa.Array, np.ndarray]:
-        """The rows that have a labelled token, with their codes and labels; and all labelled token ids."""
-        tokens = batch.column("input_ids")
-        offsets = tokens.offsets.to_numpy()
-        offsets = offsets - offsets[0]
-        flat = flat_tokens(tokens)
-        labels = self.genes.labels(flat)
-        places = np.flatnonzero(labels != IGNORED)
+    def labelled_rows(self, batch: pa.RecordBatch, ids: np.ndarray) -> tuple[np.ndarray, pa.Array]:
+        """Which rows have a label (bool), and the lists of labels of these."""
+        offsets = np.concatenate([[0], np.cumsum(lengths_of(batch.column(TOKENS)))])
         some = np.zeros(batch.num_rows, dtype=bool)
-        some[np.searchsorted(offsets, places, side="right") - 1] = True
-        column = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(labels))
-        if some.all():
-            return batch, codes, column, flat[places]
-        return choose(batch, some), codes[some], choose_lists(column, some), flat[places]
+        some[np.searchsorted(offsets, np.flatnonzero(ids != IGNORED), side="right") - 1] = True
+        column = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(ids))
+        return some, column if some.all() else choose_lists(column, some)
 
 
-Labelling = RowLabels | TokenLabels
+@dataclass(frozen=True)
+class TokenLabels(LabelLists):
+    """The label of a token follows from which token it is."""
+
+    genes: GeneClasses
+
+    def ids(self, batch: pa.RecordBatch) -> np.ndarray:
+        tokens = batch.column(TOKENS)
+        ids = self.genes.labels(flat_tokens(tokens))
+        if MASK in batch.schema.names:
+            ids[~inside(row_spans(batch), lengths_of(tokens))] = IGNORED
+        return ids
+
+    def seen(self, batch: pa.RecordBatch, labelled: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(self.genes.table), dtype=bool)
+        found[flat_tokens(batch.column(TOKENS))[labelled]] = True
+        return found
+
+
+@dataclass(frozen=True)
+class TagLabels(LabelLists):
+    """The label of a token is in the data."""
+
+    tags: Tags
+
+    def ids(self, batch: pa.RecordBatch) -> np.ndarray:
+        names, codes = self.tags.names(batch)
+        return np.array([self.class_map.get(name or "", IGNORED) for name in names], dtype=np.int32)[codes]
+
+
+Labelling = RowLabels | TokenLabels | TagLabels

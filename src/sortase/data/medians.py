@@ -96,7 +96,7 @@ def _middle(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def read_medians(url: str) -> dict[str, float]:
     """Gene -> median, of a pickle or JSON; InputError for anything but positive numbers."""
-    content = storage.read_json(url) if url.endswith(".json") else pickles.load(url)
+    content = storage.read_json(url, any_encoding=True) if url.endswith(".json") else pickles.load(url)
     if not isinstance(content, dict) or not content:
         raise InputError(f"{url} holds {type(content).__name__}; expected a dictionary of genes and their medians")
     for gene, value in content.items():

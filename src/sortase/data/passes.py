@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from ..errors import InputError
 from .labelling import Labelling, Tally
-from .labels import check_tokens, lengths_of, row_classes
+from .labels import check_tokens, row_classes
+from .padding import row_spans, token_columns
 from .rows import choose
 from .select import ALL, Boundaries, Filter, Histogram, histogram, priorities
 from .shards import Shard, with_features, write_shard
@@ -49,7 +50,7 @@ class Rows:
     def columns(self) -> list[str]:
         """What counting has to read."""
         named = [*(f.column for f in self.filters), *([self.column] if self.column else [])]
-        return list(dict.fromkeys([*named, "input_ids"]))
+        return list(dict.fromkeys([*named, *token_columns(self.source.schema.names)]))
 
     def classes(self, batch: pa.RecordBatch) -> tuple[list[str | None], np.ndarray]:
         return self.renamed(*self.labels(batch))
@@ -118,7 +119,7 @@ def read_rows(rows: Rows, unit: Unit) -> UnitRows:
             raise InputError(
                 f"column '{rows.column}' has more than {MAX_CLASSES} distinct values; is it an identifier, not a label?"
             )
-        parts.append((table[codes], rows.passing(batch), lengths_of(batch.column("input_ids")) > 0))
+        parts.append((table[codes], rows.passing(batch), row_spans(batch, start).length > 0))
         start += batch.num_rows
     codes, passing, filled = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     labels = list(place)
@@ -214,7 +215,7 @@ class WriteUnit:
             priority = priorities(start, batch.num_rows, self.rows.seed)
             start += batch.num_rows
             names, codes = self.rows.classes(batch)
-            mask = self.rows.passing(batch) & (lengths_of(batch.column("input_ids")) > 0)
+            mask = self.rows.passing(batch) & (row_spans(batch).length > 0)
             mask &= self.quotas.mask(names, codes, priority)
             if not mask.any():
                 continue
@@ -224,7 +225,7 @@ class WriteUnit:
                 yield self._output(chosen, labels, done)
 
     def _output(self, batch: pa.RecordBatch, labels: pa.Array, done: Written) -> pa.RecordBatch:
-        lengths = lengths_of(batch.column("input_ids"))
+        lengths = row_spans(batch).length
         values, counts = np.unique(lengths, return_counts=True)
         done.lengths.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
         if "length" in batch.schema.names:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .labels import flat_tokens, lengths_of
+from .lists import flat_tokens, lengths_of
 
 
 def choose(batch: pa.RecordBatch, mask: np.ndarray) -> pa.RecordBatch:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from .source import Source, require_column
+from .source import Source, require_column, rows_of
 
 BUCKET_BITS = 12
 ALL = np.uint64(2**64 - 1)
@@ -52,8 +52,17 @@ def make_filters(filters: Mapping[str, Any] | None, source: Source) -> tuple[Fil
     return tuple(_make_filter(name, value, source) for name, value in (filters or {}).items())
 
 
+def passing(source: Source, filters: Sequence[Filter]) -> np.ndarray:
+    """For each row, bool ``[rows]``, whether it passes all of these."""
+    parts = [np.ones(0, dtype=bool)]
+    for unit in source.units if filters else ():
+        for batch in source.read(unit, [condition.column for condition in filters]):
+            parts.append(np.logical_and.reduce([condition.mask(batch) for condition in filters]))
+    return np.concatenate(parts) if filters else np.ones(rows_of(source), dtype=bool)
+
+
 def _make_filter(name: str, value: Any, source: Source) -> Filter:
-    kind = require_column(source, name, "filter").type
+    kind = require_column(source, name, "data.filter").type
     values = list(value) if isinstance(value, list | tuple | set | frozenset | np.ndarray | range) else [value]
     class_names = (source.features.get(name) or {}).get("names")
     if class_names:
@@ -62,7 +71,8 @@ def _make_filter(name: str, value: Any, source: Source) -> Filter:
         allowed = pa.array([_plain(v, kind) for v in values], type=kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
         holds = f"the classes {class_names}" if class_names else f"values of type {kind}"
-        raise InputError(f"filter of column '{name}': {value!r} does not fit, it holds {holds}") from error
+        hint = "; in run.yaml put text that looks like a number in quotes, as '010'" if pa.types.is_string(kind) else ""
+        raise InputError(f"data.filter of column '{name}': {value!r} does not fit, it holds {holds}{hint}") from error
     return Filter(name, allowed)
 
 

@@ -3,18 +3,29 @@ of the whole and without a Python object a token."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .. import storage
 from ..errors import InputError, InputTypeError
+from .arrow_check import check_dataset
+from .padding import MASK, TOKENS, TYPES, check_mask_field, check_same_length, mask_values, spans
+from .shards import data_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 IGNORED = -100
+LABELS = ("label", "labels")
+
+
+def label_column(names: Sequence[str], usual: str) -> str:
+    """The column of the labels: ``usual``, else the one of `LABELS` that is there."""
+    return next((name for name in (usual, *LABELS) if name in names), usual)
 
 
 class _Ragged:
@@ -32,6 +43,13 @@ class _Ragged:
         self.chunk = np.repeat(np.arange(len(chunks), dtype=np.int32), [len(chunk) for chunk in chunks])
         self.start = np.concatenate([o[:-1] for o in offsets] or [np.empty(0)]).astype(np.int64)
         self.length = np.concatenate([np.diff(o) for o in offsets] or [np.empty(0)]).astype(np.int32)
+
+    def narrowed(self, first: np.ndarray, length: np.ndarray) -> _Ragged:
+        """Only ``length`` values of each row, from its ``first`` one on."""
+        other = object.__new__(_Ragged)
+        other.__dict__.update(self.__dict__)
+        other.start, other.length = self.start + first, length.astype(np.int32)
+        return other
 
     def row(self, index: int) -> np.ndarray:
         start = self.start[index]
@@ -55,7 +73,8 @@ class Sequences:
     """Rows of a dataset that carry ``input_ids`` and perhaps labels.
 
     ``rows`` are the dataset's row numbers (int64) that this view shows, ``lengths`` their token counts (int32).
-    ``hidden_tokens`` is a boolean table over token ids: labels of tokens it marks are not shown.
+    ``hidden_tokens`` is a boolean table over token ids: labels of tokens it marks are not shown. Padding that a column
+    ``attention_mask`` tells is neither a token nor labelled.
     """
 
     def __init__(self, dataset: Dataset, label_column: str | None = None):
@@ -63,7 +82,12 @@ class Sequences:
         if "input_ids" not in table.column_names:
             raise InputError(f"the dataset has no column 'input_ids'; it has {sorted(table.column_names)}")
         self._table = table
-        self._tokens = _Ragged(table.column("input_ids"), "input_ids")
+        self._whole = _Ragged(table.column(TOKENS), TOKENS)  # with what is padded already
+        self._tokens, self._first = self._whole, np.zeros(len(self._whole.start), np.int32)
+        self._gaps: _Ragged | None = None
+        if MASK in table.column_names:
+            self._read_mask(table)
+        self._types = self._beside(TYPES) if TYPES in table.column_names else None
         indices = dataset._indices
         self.rows: np.ndarray = np.arange(len(dataset), dtype=np.int64)
         self._physical = self.rows if indices is None else indices.column(0).to_numpy().astype(np.int64)
@@ -77,22 +101,39 @@ class Sequences:
         """Memory-map a saved dataset (local folder or URL), or view one that is open already."""
         return cls(open_dataset(source), label_column)
 
-    def _read_labels(self, name: str) -> Any:
+    def _read_labels(self, usual: str) -> Any:
+        name = label_column(self._table.column_names, usual)
         if name not in self._table.column_names:
             raise InputError(f"the dataset has no column '{name}'; it has {sorted(self._table.column_names)}")
         column = self._table.column(name)
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-            labels = _Ragged(column, name)
-            if not np.array_equal(labels.length, self._tokens.length):
-                row = int(np.flatnonzero(labels.length != self._tokens.length)[0])
-                raise InputError(
-                    f"row {row} has {self._tokens.length[row]} tokens and {labels.length[row]} labels; "
-                    f"'{name}' must be as long as 'input_ids'"
-                )
-            return labels
+            return self._beside(name)
         if not pa.types.is_integer(column.type) or column.null_count:
             raise InputTypeError(f"column '{name}' holds {column.type}; expected a class id in every row")
         return column.to_numpy().astype(np.int64)
+
+    def _beside(self, name: str) -> _Ragged:
+        """A column with a number for each token."""
+        found = _Ragged(self._table.column(name), name)
+        check_same_length(self._whole.length, found.length, 0, name)
+        return found if self._tokens is self._whole else found.narrowed(self._first, self._tokens.length)
+
+    def _read_mask(self, table: Any) -> None:
+        check_mask_field(table.schema.field(MASK))
+        first, length, start, gaps = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0, False
+        for chunk in table.column(MASK).chunks:
+            for part in (chunk[i : i + 1024] for i in range(0, len(chunk), 1024)):
+                lengths = self._whole.length[start : start + len(part)].astype(np.int64)
+                found = spans(mask_values(part, lengths, start), lengths)
+                first.append(found.first)
+                length.append(found.length)
+                gaps |= not found.whole.all()
+                start += len(part)
+        self._first = np.concatenate(first).astype(np.int32)
+        self._tokens = self._whole.narrowed(self._first, np.concatenate(length))
+        if gaps:
+            self._gaps = _Ragged(pc.cast(table.column(MASK), pa.list_(pa.int8())), MASK)
+            self._gaps = self._gaps.narrowed(self._first, self._tokens.length)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,6 +141,11 @@ class Sequences:
     @property
     def lengths(self) -> np.ndarray:
         return self._tokens.length[self._physical]
+
+    @property
+    def widths(self) -> np.ndarray:
+        """Positions that a row takes in a batch (int32): its tokens, and the padding before the first one."""
+        return self._tokens.length[self._physical] + self._first[self._physical]
 
     @property
     def columns(self) -> list[str]:
@@ -146,18 +192,60 @@ class Sequences:
         labels = self._labels.flat(rows)
         return labels if self.hidden is None else np.where(self.hidden[self._tokens.flat(rows)], IGNORED, labels)
 
+    def beside(self, indices: np.ndarray) -> list[np.ndarray]:
+        """What else than tokens shapes a model's input: padding before the rows, gaps in masks, types of tokens."""
+        rows = self._physical[indices]
+        columns = [column.flat(rows) for column in (self._gaps, self._types) if column is not None]
+        return [*([self._first[rows]] if self._first.any() else []), *columns]
+
+    def flat_types(self, indices: np.ndarray) -> np.ndarray:
+        """``token_type_ids`` of these rows, one row after another, int64; only where they are ``typed``."""
+        if self._types is None:
+            raise InputError(f"the dataset has no column '{TYPES}'")
+        return self._types.flat(self._physical[indices])
+
+    @property
+    def typed(self) -> bool:
+        """Whether the data have ``token_type_ids``."""
+        return self._types is not None
+
+    @property
+    def labelled_by_token(self) -> bool:
+        """Whether each token has a label of its own."""
+        return isinstance(self._labels, _Ragged)
+
     @property
     def labelled(self) -> bool:
         return self._labels is not None
 
-    def pad(self, indices: np.ndarray, max_length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """``input_ids`` and ``attention_mask`` of these rows, int64 ``[rows, longest]``, cut at ``max_length``."""
+    def model_inputs(self, indices: np.ndarray, max_length: int, pad_id: int) -> dict[str, np.ndarray]:
+        """What a model's forward takes of these rows, int64 ``[rows, widest]``: ``input_ids``, ``attention_mask``, and
+        ``token_type_ids`` where the data has them.
+
+        Rows are cut at ``max_length`` tokens. Padding before a row's first token stays there, because models with
+        absolute positions count it; but it gives way to tokens where both have no room.
+        """
+        shown, rows = self.shown(indices, max_length), self._physical[indices]
+        counts = shown.sum(axis=1)
+        arrays = {TOKENS: np.full(shown.shape, pad_id, np.int64), MASK: shown.astype(np.int64)}
+        columns = {TOKENS: self._tokens}
+        if self._gaps is not None:
+            columns[MASK] = self._gaps
+        if self._types is not None:
+            arrays[TYPES], columns[TYPES] = np.zeros(shown.shape, np.int64), self._types
+        for name, column in columns.items():
+            values = [column.row(row)[:count] for row, count in zip(rows, counts, strict=True)]
+            if values:
+                arrays[name][shown] = np.concatenate(values)
+        return arrays
+
+    def shown(self, indices: np.ndarray, max_length: int) -> np.ndarray:
+        """Where the tokens of these rows lie in the arrays of ``model_inputs``, bool ``[rows, widest]``."""
         rows = self._physical[indices]
         lengths = np.minimum(self._tokens.length[rows], max_length)
-        ids = np.full((len(rows), int(lengths.max(initial=0))), pad_id, dtype=np.int64)
-        for target, row, length in zip(ids, rows, lengths, strict=True):
-            target[:length] = self._tokens.row(row)[:length]
-        return ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+        first = np.minimum(self._first[rows], max_length - lengths)
+        place = np.arange(int((first + lengths).max(initial=0)))
+        return (place >= first[:, None]) & (place < (first + lengths)[:, None])
 
     def max_token(self) -> int:
         """The largest token id in the whole dataset, -1 when it has none."""
@@ -173,15 +261,19 @@ def open_dataset(source: str | Dataset) -> Dataset:
     from datasets import Dataset, load_from_disk
 
     if isinstance(source, Dataset):
+        check_dataset(source, "the dataset")
         return source
     if not isinstance(source, str):
         raise InputTypeError(f"expected a path or a Dataset, got {type(source).__name__}")
     folder = storage.fetch(source)
     if not (folder / "state.json").is_file():
         raise InputError(f"{source} is not a dataset that save_to_disk wrote: it has no state.json")
+    data_files(source, str(folder))
     try:
-        return load_from_disk(str(folder))
+        dataset = load_from_disk(str(folder))
     except IndexError as error:
         raise InputError(f"{source} holds no row") from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
         raise InputError(f"{source} cannot be read, a file of it may be cut short: {error}") from error
+    check_dataset(dataset, source)
+    return dataset

@@ -14,9 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from .. import storage
+from ..errors import InputError
+from ..members import check_name, member
 
 STATE = "state.json"
 INFO = "dataset_info.json"
+EXPECTED = "expected the folder of a tokenised dataset that Dataset.save_to_disk wrote (state.json beside Arrow files)"
 
 # `datasets` looks rows up by record batch: neither tiny nor huge ones serve it well.
 _ROWS = 1000
@@ -29,6 +32,19 @@ class Shard:
 
     name: str
     rows: int
+
+
+def data_files(url: str, local: str | None = None) -> list[str]:
+    """Names of the files that ``state.json`` gives, which lie in the folder; ``local`` is its copy on this machine."""
+    state = storage.read_json(storage.join(local or url, STATE))
+    source = storage.join(url, STATE)
+    try:
+        names = [entry["filename"] for entry in state["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{source} names no data files; {EXPECTED}") from error
+    for name in names:
+        member(local or url, check_name(name, source), source)
+    return names
 
 
 def shard_name(number: int) -> str:

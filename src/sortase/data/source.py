@@ -9,7 +9,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -17,20 +17,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from .. import storage
+from .._hashes import sha256_of_all
 from ..errors import InputError, InputTypeError, MissingInputError
-from .shards import INFO, STATE, features_of
+from .arrow_check import check_dataset, checked_batch
+from .foreign import refused
+from .shards import EXPECTED, INFO, STATE, data_files, features_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 UNIT_BYTES = 128 << 20
 PIECE_BYTES = 16 << 20
-_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_EXPECTED = "expected the folder of a tokenised dataset that Dataset.save_to_disk wrote (state.json beside Arrow files)"
+END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Source(Protocol):
     def units(self) -> tuple[Unit, ...]: ...
     @property
     def identity(self) -> str: ...
+    def check_unchanged(self) -> None: ...
 
     def read(self, unit: Unit, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The unit's rows in order, in batches of bounded size; only these columns when they are named."""
@@ -73,6 +75,7 @@ def open_source(data: Any) -> Source:
         raise InputTypeError(f"got a DatasetDict with splits {sorted(data)}; give one of them, such as data['train']")
     if not isinstance(data, Dataset):
         raise InputTypeError(f"expected a path or a datasets.Dataset, got {type(data).__name__}")
+    check_dataset(data, "the dataset")
     return MemorySource(data)
 
 
@@ -116,6 +119,9 @@ class MemorySource:
     @property
     def features(self) -> dict[str, Any]:
         return self.dataset.features.to_dict()
+
+    def check_unchanged(self) -> None:
+        """A Dataset cannot be written again."""
 
     @property
     def identity(self) -> str:
@@ -173,6 +179,11 @@ class FolderSource:
     features: dict[str, Any] = field(repr=False)
     files: tuple[ArrowFile, ...] = field(repr=False)
     identity: str
+    stamp: storage.Stamp = ()
+
+    def check_unchanged(self) -> None:
+        """StorageError where the dataset was written again since it was opened: what is read now may be another's."""
+        storage.check_unchanged(self.name, self.stamp)
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -187,12 +198,15 @@ class FolderSource:
         file = self.files[unit.file]
         path = storage.fetch(self.name) / file.name
         begin, end, row = unit.first, unit.first + unit.rows, 0
-        with _naming(path):
+        with naming(path):
             for rows, load in self._batches(file, path):
                 lower, upper = max(begin, row), min(end, row + rows)
                 if lower < upper:
-                    batch = load().slice(lower - row, upper - lower)
-                    yield from _pieces(batch if columns is None else batch.select(list(columns)))
+                    batch = load() if columns is None else load().select(list(columns))
+                    batch = checked_batch(batch, str(path), row)
+                    if file.from_start:
+                        batch = batch.cast(pa.schema([self.schema.field(name) for name in batch.schema.names]))
+                    yield from _pieces(batch.slice(lower - row, upper - lower))
                 row += rows
                 if row >= end:
                     return
@@ -202,10 +216,14 @@ class FolderSource:
         if file.from_start:
             with pa.memory_map(str(path)) as memory:
                 for batch in pa.ipc.open_stream(memory):
-                    yield batch.num_rows, partial(batch.cast, self.schema)
+                    yield batch.num_rows, partial(_same, batch)
             return
         for offset, size, rows in zip(file.offsets, file.sizes, file.rows, strict=True):
             yield rows, partial(_batch_at, path, offset, size, self.schema)
+
+
+def _same(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch
 
 
 def _batch_at(path: Path, offset: int, size: int, schema: pa.Schema) -> pa.RecordBatch:
@@ -217,61 +235,77 @@ def _batch_at(path: Path, offset: int, size: int, schema: pa.Schema) -> pa.Recor
     return pa.ipc.read_record_batch(message, schema)
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> AbstractContextManager[None]:
     """What Arrow cannot read is an error that names the file."""
-    try:
-        yield
-    except (pa.ArrowException, ValueError, EOFError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
+    kinds = (pa.ArrowException, ValueError, EOFError, OSError, KeyError, TypeError, OverflowError)
+    return refused(
+        lambda error: (
             f"{path} cannot be read, it is cut short or no Arrow stream file: {error}; copy the dataset again"
-        ) from error
+        ),
+        *kinds,
+    )
 
 
 def open_folder(url: str) -> FolderSource:
     """Index a saved dataset: schema, and where the record batches of its files lie."""
+    stamp = storage.stamp(url)
     folder = storage.fetch(url)
-    _check_kind(folder, url)
-    state = storage.read_json(str(folder / STATE))
-    info = storage.read_json(str(folder / INFO)) if (folder / INFO).is_file() else {}
-    try:
-        names = [entry["filename"] for entry in state["_data_files"]]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{url}/{STATE} names no data files; {_EXPECTED}") from error
-    schema: pa.Schema | None = None
-    files: list[ArrowFile] = []
+
+    def has(name: str) -> bool:
+        return (folder / name).is_file()
+
+    check_kind(has, url)
+    info = storage.read_json(str(folder / INFO))
+    names = data_files(url, str(folder))
+    check_files(names, has, url)
+    schemas, files = [], []
     for name in names:
-        if not (folder / name).is_file():
-            raise MissingInputError(f"{url} lacks its file {name}; copy the dataset again")
         found, file = _index(folder / name, name)
-        if schema is not None and found != schema:
-            raise InputError(f"{url}: {name} has other columns than {names[0]}: {found} and {schema}")
-        schema, files = found, [*files, file]
-    if schema is None:
-        raise InputError(f"{url} holds no data file, so no row")
+        schemas.append(found)
+        files.append(file)
+        check_same(schemas, names, url)
+    schema = schemas[0]
     features = info.get("features") or features_of(schema)
-    return FolderSource(url, schema, features, tuple(files), _identity(folder, names))
+    return FolderSource(url, schema, features, tuple(files), _identity(folder, names), stamp)
 
 
-def _check_kind(folder: Path, url: str) -> None:
-    if (folder / "dataset_dict.json").is_file() and not (folder / STATE).is_file():
-        splits = storage.read_json(str(folder / "dataset_dict.json")).get("splits", [])
+def check_kind(has: Callable[[str], bool], url: str) -> None:
+    """InputError for a folder that is no dataset, by the names of its files."""
+    if has("dataset_dict.json") and not has(STATE):
+        splits = storage.read_json(storage.join(url, "dataset_dict.json")).get("splits", [])
         raise InputTypeError(
             f"{url} is a DatasetDict with splits {splits}; give one of them, such as {storage.join(url, *splits[:1])}"
         )
-    if not (folder / STATE).is_file():
-        raise InputError(f"{url} is not a dataset: {_EXPECTED}")
+    if not has(STATE):
+        raise InputError(f"{url} is not a dataset: {EXPECTED}")
+    if not has(INFO):
+        raise MissingInputError(f"{url} lacks its file {INFO}, which names its classes; copy the dataset again")
+
+
+def check_files(names: Sequence[str], has: Callable[[str], bool], url: str) -> None:
+    """The data files that the dataset names are there."""
+    if not names:
+        raise InputError(f"{url} holds no data file, so no row")
+    for name in names:
+        if not has(name):
+            raise MissingInputError(f"{url} lacks its file {name}; copy the dataset again")
+
+
+def check_same(schemas: Sequence[pa.Schema], names: Sequence[str], url: str) -> None:
+    """The last of these files has the columns of the first one."""
+    if schemas[-1] != schemas[0]:
+        raise InputError(
+            f"{url}: {names[len(schemas) - 1]} has other columns than {names[0]}: {schemas[-1]} and {schemas[0]}"
+        )
 
 
 def _index(path: Path, name: str) -> tuple[pa.Schema, ArrowFile]:
     offsets, rows, sizes, from_start = [], [], [], False
-    with _naming(path), pa.memory_map(str(path)) as memory:
+    with naming(path), pa.memory_map(str(path)) as memory:
         size = memory.size()
         encoded = pa.ipc.read_schema(pa.ipc.read_message(memory)).remove_metadata()
-        schema = _decoded(encoded)
-        while (offset := memory.tell()) < size - len(_END):
+        schema = decoded(encoded)
+        while (offset := memory.tell()) < size - len(END):
             message = pa.ipc.read_message(memory)
             if message.type == "dictionary":
                 from_start = True
@@ -279,31 +313,25 @@ def _index(path: Path, name: str) -> tuple[pa.Schema, ArrowFile]:
             offsets.append(offset)
             sizes.append(memory.tell() - offset)
             rows.append(-1 if from_start else pa.ipc.read_record_batch(message, encoded).num_rows)
-        if memory.read(len(_END)) != _END:
+        if memory.read(len(END)) != END:
             raise pa.ArrowInvalid("it lacks the mark at its end")
         if from_start:
             memory.seek(0)
             rows = [batch.num_rows for batch in pa.ipc.open_stream(memory)]
+    if min(rows, default=0) < 0:
+        raise InputError(f"{path} is damaged: a batch of it has {min(rows)} rows; copy the dataset again")
     return schema, ArrowFile(name, tuple(offsets), tuple(rows), tuple(sizes), from_start)
 
 
-def _decoded(schema: pa.Schema) -> pa.Schema:
+def decoded(schema: pa.Schema) -> pa.Schema:
     """The schema with the values' types for dictionary-encoded columns, which `datasets` cannot hold."""
     kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in schema.types]
     return pa.schema([field.with_type(kind) for field, kind in zip(schema, kinds, strict=True)])
 
 
 def _identity(folder: Path, names: Sequence[str]) -> str:
-    """A hash of the description that `datasets` changes with every transformation, of sizes, and of samples of bytes.
-
-    Reading all bytes would take longer than preparing them.
-    """
+    """A hash of the description that `datasets` changes with every transformation, and of all that the files hold."""
     digest = hashlib.sha256(json.dumps(storage.read_json(str(folder / STATE)), sort_keys=True).encode())
-    for name in names:
-        size = (folder / name).stat().st_size
-        digest.update(f"{name} {size} ".encode())
-        with (folder / name).open("rb") as file:
-            for place in np.linspace(0, max(0, size - 4096), 64, dtype=np.int64).tolist():
-                file.seek(place)
-                digest.update(file.read(4096))
+    for name, content in zip(names, sha256_of_all([folder / name for name in names]), strict=True):
+        digest.update(f"{name} {content} ".encode())
     return digest.hexdigest()

@@ -14,8 +14,11 @@ from .. import storage
 from ..config.prepare import SplitSpec
 from ..errors import InputError
 from .groups import assign_groups
-from .labels import IGNORED, flat_tokens, row_classes
+from .labels import row_classes
+from .lists import flat_tokens
+from .padding import own, token_columns
 from .select import holdings, priorities
+from .sequences import IGNORED
 from .source import Source, require_column, rows_of
 
 SIDES = ("train", "validation", "test")
@@ -107,8 +110,8 @@ def labelled_tokens(source: Source, column: str) -> tuple[np.ndarray, np.ndarray
     """Distinct token ids that have a label, and their class ids; a token with two labels cannot be held out."""
     pairs = [np.empty((0, 2), dtype=np.int64)]
     for unit in source.units:
-        for batch in source.read(unit, ["input_ids", column]):
-            tokens, labels = flat_tokens(batch.column("input_ids")), flat_tokens(batch.column(column))
+        for batch in source.read(unit, [*token_columns(source.schema.names), column]):
+            tokens, labels = flat_tokens(own(batch)), flat_tokens(own(batch, column))
             some = labels != IGNORED
             pairs.append(np.unique(np.stack([tokens[some], labels[some]], axis=1).astype(np.int64), axis=0))
     found = np.unique(np.concatenate(pairs), axis=0)

@@ -10,11 +10,13 @@ import numpy as np
 
 from ..errors import InputError
 from .decide import Decision, step
-from .labelling import Labelling, Tally, TokenLabels
+from .gene_classes import GeneClasses
+from .labelling import Labelling, TagLabels, Tally, TokenLabels
 from .passes import Classes, Rows, Written
 from .shards import Shard
 
 _BINS = 40
+_EXAMPLES = 20
 
 
 @dataclass
@@ -55,7 +57,7 @@ def summarize(task: str, rows: Rows, decision: Decision, labelling: Labelling, t
     genes = _genes(labelling, total, notes) if isinstance(labelling, TokenLabels) else None
     return {
         "task": task,
-        "column": rows.column,
+        "column": labelling.tags.column if isinstance(labelling, TagLabels) else rows.column,
         "classes": names,
         "steps": [*decision.steps, step("labelled", total.classes)],
         "units": {name: int(total.tally.units[i]) for name, i in labelling.class_map.items()},
@@ -84,13 +86,25 @@ def lengths_summary(lengths: Counter[int]) -> dict[str, Any]:
 
 def _genes(labelling: TokenLabels, total: Total, notes: list[str]) -> dict[str, Any]:
     genes = labelling.genes
-    if genes.missing:
-        notes.append(f"{len(genes.missing)} genes are not in the vocabulary, such as {', '.join(genes.missing[:5])}")
+    notes += genes.remarks()
+    skipped = genes.skipped
     seen_of = np.bincount(genes.table[np.flatnonzero(total.tally.tokens)], minlength=len(labelling.class_map))
     return {
-        "missing_from_vocabulary": {"count": len(genes.missing), "examples": list(genes.missing[:20])},
+        "missing_from_vocabulary": {"count": len(skipped), "examples": skipped[:_EXAMPLES]},
+        "remarks": genes.remarks(),
+        **({"in_several_classes": _shared(genes)} if genes.shared else {}),
         "per_class": {
-            name: {"given": genes.given[name], "known": genes.known[name], "seen": int(seen_of[i])}
+            name: {
+                "given": genes.given[name],
+                "known": genes.known[name],
+                "seen": int(seen_of[i]),
+                "missing": list(genes.missing[name][:_EXAMPLES]),
+            }
             for name, i in labelling.class_map.items()
         },
     }
+
+
+def _shared(genes: GeneClasses) -> dict[str, Any]:
+    examples = {gene: list(names) for gene, names in list(genes.shared.items())[:_EXAMPLES]}
+    return {"count": len(genes.shared), "overlap": genes.overlap, "examples": examples}

@@ -14,14 +14,16 @@ from ..errors import InputError
 SPECIAL = ("<pad>", "<mask>", "<unk>", "<cls>", "<sep>")
 _AROUND = frozenset({*SPECIAL, "<eos>"})
 _DESCRIPTION = "sortase vocabulary: "
+_ALWAYS, _MULTIPLE = 1_000_000, 100  # ids number the rows of tables, so one huge id would make them fill the memory
 
 
 def read(url: str) -> dict[str, int]:
     """Token -> id from a pickle or JSON of token -> id or id -> token, with Python or NumPy integers.
 
-    Raises InputError for anything else, for two tokens with one id, one token with two ids, and negative ids.
+    Raises InputError for anything else, for two tokens with one id, one token with two ids, negative ids, and ids far
+    beyond the number of tokens.
     """
-    content = storage.read_json(url) if url.endswith(".json") else pickles.load(url)
+    content = storage.read_json(url, any_encoding=True) if url.endswith(".json") else pickles.load(url)
     if not isinstance(content, dict) or not content:
         raise InputError(f"{url} holds {type(content).__name__}; a vocabulary is a dictionary of tokens and ids")
     return _checked(_pairs(content, url), url)
@@ -44,7 +46,11 @@ def _is_id(value: Any) -> bool:
 def _checked(pairs: list[tuple[str, int]], url: str) -> dict[str, int]:
     tokens: dict[str, int] = {}
     ids: dict[int, str] = {}
+    last = min(2**31 - 1, max(_ALWAYS, _MULTIPLE * len(pairs)))
     for token, index in pairs:
+        if index > last:
+            count = f"{len(pairs)} token{'s' if len(pairs) > 1 else ''}"
+            raise InputError(f"{url} gives token {token!r} the id {index}; ids of {count} are at most {last}")
         if index < 0:
             raise InputError(f"{url} gives token {token!r} the id {index}; ids start at 0")
         if index in ids:

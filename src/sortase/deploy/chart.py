@@ -10,10 +10,30 @@ import yaml
 
 from .. import storage
 from ..config.load import mapping
+from ..config.run import Config
 from ..errors import ConfigError, MissingExtraError
 from .submission import Submission
 
 Object = dict[str, Any]
+_TEXTS = dict[str, str]
+_POD = {"labels": _TEXTS, "annotations": _TEXTS, "nodeSelector": _TEXTS, "priorityClassName": str}
+# What is text among the values: numbers and words such as true are read as they were typed.
+VALUES: dict[str, Any] = {
+    "run": Config,
+    "commonLabels": _TEXTS,
+    "imagePullSecrets": list[str],
+    "rayVersion": str,
+    "image": {"repository": str, "tag": str, "digest": str},
+    "job": {"arguments": list[str]},
+    "auth": {"secretName": str},
+    "storage": {"existingSecret": str, "endpoint": str, "region": str},
+    "serviceAccount": {"name": str, "annotations": _TEXTS},
+    "queue": {"kueue": str, "volcano": str},
+    "networkPolicy": {"operatorNamespace": str},
+    "head": _POD,
+    "groups": {"*": _POD},
+    "extraEnv": [{"name": str, "value": str}],
+}
 
 
 def chart_folder() -> Path:
@@ -30,7 +50,7 @@ def read_values(files: Iterable[str]) -> dict[str, Any]:
     """Values files merged as helm does: later ones win, key by key."""
     merged: dict[str, Any] = {}
     for name in files:
-        merged = _merged(merged, mapping(storage.read_bytes(name).decode(), name))
+        merged = _merged(merged, mapping(storage.read_text(name), name, VALUES))
     return merged
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +24,7 @@ from ..pipeline.logs import logs_of, read_logs, tail_logs
 from ..pipeline.overview import overview
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.stop_request import ask_to_stop
+from ..plain import show
 from .follow import Follower
 from .options import named
 from .plan import Plan, plan_run, pods_of
@@ -44,7 +44,7 @@ def plan(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         found = Plan()
         plan_run(submission_of(options)[0], found, elsewhere=False)
     for line in found.lines:
-        print(line)
+        show(line)
     if found.errors:
         raise found.errors[0]
 
@@ -77,10 +77,10 @@ def submit(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     made = target.submit()
     say(f"{target.place}: {'submitted' if made else 'was submitted before; attached to it'}")
     if options.detach:
-        print(target.name)
+        show(target.name)
         say(f"come back with: {again(options, 'submit')}   or: {again(options, 'status')}")
         return
-    print(target.submission.folder.url, flush=True)
+    show(target.submission.folder.url)
     state = follow(target, options, again(options, "submit"), should_stop, say)
     if not made and state.is_over and state.phase != "succeeded":
         say(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
@@ -119,11 +119,14 @@ ERRORS: dict[int, type[SortaseError]] = {
 
 
 def _outcome(target: Target) -> tuple[int, str] | None:
-    """What became of this submission's last attempt, where its folder tells."""
+    """What became of this submission's last attempt, where its folder tells; InfrastructureError where that cannot be
+    read from here."""
     try:
         of_it = [each for each in outcomes(target.submission.folder.url) if each["submission"] == target.name]
-    except SortaseError:
-        return None
+    except SortaseError as error:
+        raise InfrastructureError(
+            f"{target.place} is not there any more, and what became of it cannot be read from here: {error}"
+        ) from error
     return (of_it[-1]["exit_code"], of_it[-1]["error"] or of_it[-1]["state"]) if of_it else None
 
 
@@ -155,7 +158,7 @@ def status(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
                 say(line)
             raise
         lines.append(f"folder     {error}")
-    print(json.dumps(told, indent=2) if options.json else "\n".join(lines))
+    show(json.dumps(told, indent=2) if options.json else "\n".join(lines))
 
 
 def logs(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
@@ -172,7 +175,7 @@ def logs(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         raise MissingInputError(f"{folder.url} has no logs")
     if options.list:
         for name in names:
-            print(name)
+            show(name)
         return
     if target is not None and not names:
         text = target.backend.new_log(target.name)
@@ -200,7 +203,7 @@ def logs(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
 def _is_over(folder: RunFolder, attempt: str) -> bool:
     """Whether ``attempt-<n>`` has ended, or a later one has begun, as after a death without a word."""
     ended = folder.read(f"logs/{attempt}/outcome.json") is not None
-    begun = folder.read("attempt.json")
+    begun = folder.holder()
     return ended or bool(begun and begun["number"] > int(attempt.removeprefix("attempt-") or 0))
 
 
@@ -246,5 +249,4 @@ def _wait_for_outcome(folder: RunFolder, attempt: int, seconds: float, should_st
 
 
 def _show(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    show(text, end="")

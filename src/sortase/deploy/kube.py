@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import ConfigError, InfrastructureError, MissingExtraError
+from ..deadlines import limit, within
+from ..errors import ConfigError, InfrastructureError, MissingExtraError, SortaseError
+from ..scratch import Scratch
 from . import pods
 from .chart import Object
 from .rayjob import cluster_of, driver_began, head_of, state_of
@@ -23,6 +26,8 @@ from .submission import busy
 
 ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
+GOING = 60.0  # seconds in which the cluster removes what a deleted RayJob owned
+MANAGER, INSTANCE = "app.kubernetes.io/managed-by", "app.kubernetes.io/instance"
 Result = TypeVar("Result")
 Moment = tuple[int, str]
 
@@ -66,11 +71,14 @@ class Kubernetes:
         except ImportError as error:
             raise MissingExtraError("Kubernetes needs the extra 'submit': pip install 'sortase[submit]'") from error
         try:
-            config.load_kube_config(context=self.context)
+            with answered("the credentials of the kubeconfig"):  # a command that it names may fetch them
+                within(limit("kubernetes-call"), lambda: config.load_kube_config(context=self.context))
             contexts, active = config.list_kube_config_contexts()
             chosen = next((each for each in contexts if each["name"] == self.context), active)
             given = chosen["context"].get("namespace")
         except config.ConfigException as error:
+            if self.context or os.environ.get("KUBECONFIG"):
+                raise ConfigError(f"no cluster: {error}; KUBECONFIG or --context names none") from error
             try:
                 config.load_incluster_config()
             except config.ConfigException:
@@ -99,8 +107,9 @@ class Kubernetes:
         return client.CoreV1Api(self._client)
 
     def _call(self, what: str, call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        request = {**options, "_request_timeout": limit("kubernetes-answer")}
         with answered(what):
-            return call(*arguments, _request_timeout=30, **options)
+            return within(limit("kubernetes-call"), lambda: call(*arguments, **request))
 
     def job(self, name: str) -> Object | None:
         try:
@@ -134,67 +143,137 @@ class Kubernetes:
         return sorted(found["items"], key=lambda job: str(job["metadata"]["creationTimestamp"]))
 
     def submit(self, objects: list[Object]) -> bool:
-        """Create what is not there; False where the RayJob was there already and is attached to.
+        """Create the RayJob and what goes with it; False where the RayJob was there already and is attached to.
+
+        Nothing that is there is changed. The ConfigMap comes last: without it the head does not start, so none runs
+        without its policy, also where this process dies on the way; the same submission again makes what is missing.
 
         Raises:
             ExistingOutputError: another configuration of the run is being worked on.
+            ConfigError: the cluster refuses an object, or has one of its name that belongs to somebody else.
         """
         (job,) = [each for each in objects if each["kind"] == "RayJob"]
-        name = job["metadata"]["name"]
-        if self.job(name) is not None:
+        others = sorted((each for each in objects if each is not job), key=lambda each: each["kind"] == "ConfigMap")
+        found = self.job(job["metadata"]["name"])
+        if found is not None:
+            if _is_ours(found) and not state_of(found).is_over:
+                self._complete(others, found)
             return False
-        for other in self.jobs_of(job["metadata"]["labels"]["app.kubernetes.io/instance"]):
+        for other in self.jobs_of(job["metadata"]["labels"][INSTANCE]):
             if not state_of(other).is_over:
                 raise busy(f"RayJob {other['metadata']['name']}")
-        others = [each for each in objects if each is not job]
         for each in others:
-            self._apply(each)
+            if each["metadata"]["name"] == job["metadata"]["name"]:
+                self._wait_for_room(each)
+            else:
+                self._has_account(each)
+        self.try_out(others)
         try:
             made = self._rayjobs("create", job, field_validation="Strict")
         except ConfigError as error:
             if _status(error) == 409:  # somebody else was quicker with the same
                 return False
             raise
-        owner = {name: made["metadata"][name] for name in ("name", "uid")}
-        for each in others:
-            self._apply(each, owner={"apiVersion": f"{GROUP}/{VERSION}", "kind": "RayJob", **owner})
+        try:
+            self._complete(others, made)
+        except SortaseError:
+            self.delete(job["metadata"]["name"])
+            raise
         return True
+
+    def _complete(self, others: list[Object], job: Object) -> None:
+        """Create what the RayJob needs and does not have. It goes with it, but for an account with a name of its own,
+        which clouds know by that."""
+        owner = {name: job["metadata"][name] for name in ("name", "uid")}
+        references = [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "RayJob", **owner}]
+        for each in others:
+            own = each["metadata"]["name"] == owner["name"]
+            if not own and self._has_account(each):
+                continue
+            owned = {"ownerReferences": references} if own else {}
+            try:
+                self._create({**each, "metadata": {**each["metadata"], **owned}})
+            except ConfigError as error:
+                if _status(error) != 409:
+                    raise
+                there = self._there(each)
+                if own and there is not None and owner["uid"] not in _owners(there):
+                    raise _taken(each, there) from error
+
+    def _has_account(self, each: Object) -> bool:
+        """One with a name of its own is used as it is, whoever made it, where it says what is wanted."""
+        there = self._there(each)
+        if there is None:
+            return False
+        said = there["metadata"].get("annotations") or {}
+        wanted = each["metadata"].get("annotations") or {}
+        if each["kind"] != "ServiceAccount":
+            raise _taken(each, there)
+        if odd := sorted(name for name, text in wanted.items() if said.get(name) != text):
+            raise ConfigError(
+                f"ServiceAccount {each['metadata']['name']} is there already, with another value of "
+                f"{', '.join(odd)}; submit changes none: leave serviceAccount.annotations out, or take another name"
+            )
+        return True
+
+    def _wait_for_room(self, each: Object) -> None:
+        """Of an earlier RayJob of this name, which was deleted, it goes by itself, in a moment. Others' stay."""
+        deadline = time.monotonic() + GOING
+        while (there := self._there(each)) is not None:
+            if each["metadata"]["name"] not in _owners(there).values():
+                raise _taken(each, there)
+            if time.monotonic() > deadline:
+                raise InfrastructureError(
+                    f"{each['kind']} {each['metadata']['name']} of a RayJob that was deleted is still there after "
+                    f"{GOING:.0f} s; submit again when it is gone"
+                )
+            time.sleep(0.2)
 
     def try_out(self, objects: list[Object]) -> None:
         """Let the API server check everything, and keep nothing. ConfigError for what it refuses."""
         for each in objects:
-            self._apply(each, dry=True)
+            try:
+                self._create(each, dry_run="All")
+            except ConfigError as error:
+                if _status(error) != 409:  # it is there: submitting attaches, or tells whose it is
+                    raise
 
-    def _apply(self, each: Object, owner: Object | None = None, dry: bool = False) -> None:
-        """Server-side: what is there already is taken over, and goes with the RayJobs that own it. Always whole: it may
-        have gone with an earlier owner a moment ago."""
+    def _create(self, each: Object, **options: Any) -> None:
+        body = {**each, "metadata": {**each["metadata"], "namespace": self.namespace}}
+        self._ask("create", each, body=body, field_manager="sortase", **options)
+
+    def _there(self, each: Object) -> Object | None:
+        try:
+            return dict(self._ask("get", each, name=each["metadata"]["name"]).to_dict())
+        except ConfigError as error:
+            if _status(error) == 404:
+                return None
+            raise
+
+    def _ask(self, verb: str, each: Object, **options: Any) -> Any:
+        def call(**further: Any) -> Any:
+            return getattr(self._dynamic, verb)(self._kind(each), namespace=self.namespace, **options, **further)
+
+        return self._call(f"{each['kind']} {each['metadata']['name']}", call)
+
+    def _kind(self, each: Object) -> Any:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
-        what = f"{each['kind']} {each['metadata']['name']}"
-        body = {**each, "metadata": {**each["metadata"], "namespace": self.namespace}}
-        manager = "sortase"
-        if owner is not None:
-            manager = f"sortase-{owner['uid']}"  # each owner by a manager of its own: they add up
-            body["metadata"]["ownerReferences"] = [owner]
-        with answered(what):
-            try:
-                resource = self._dynamic.resources.get(api_version=each["apiVersion"], kind=each["kind"])
-            except ResourceNotFoundError as error:
-                raise ConfigError(f"the cluster does not know {each['kind']} of {each['apiVersion']}") from error
-            self._dynamic.server_side_apply(
-                resource,
-                body=body,
-                namespace=self.namespace,
-                field_manager=manager,
-                force_conflicts=True,
-                **({"dry_run": "All"} if dry else {}),
-            )
+        try:
+            return self._dynamic.resources.get(api_version=each["apiVersion"], kind=each["kind"])
+        except ResourceNotFoundError as error:
+            raise ConfigError(f"the cluster does not know {each['kind']} of {each['apiVersion']}") from error
+
+    @cached_property
+    def _kinds(self) -> Scratch:
+        """What the client knows of kinds, which by itself it reads from a file that anybody may have written."""
+        return Scratch("kinds")
 
     @cached_property
     def _dynamic(self) -> Any:
         from kubernetes.dynamic import DynamicClient
 
-        return DynamicClient(self._client)
+        return DynamicClient(self._client, cache_file=str(self._kinds.path / "kinds.json"))
 
     def delete(self, name: str) -> None:
         self._rayjobs("delete", name, propagation_policy="Background")
@@ -268,3 +347,22 @@ def moment(stamp: str) -> Moment:
 
 def _status(error: Exception) -> int | None:
     return getattr(error.__cause__, "status", None)
+
+
+def _is_ours(found: Object) -> bool:
+    return bool((found["metadata"].get("labels") or {}).get(MANAGER) == "sortase")
+
+
+def _owners(found: Object) -> dict[str, str]:
+    """Names of RayJobs by uid."""
+    references = found["metadata"].get("ownerReferences") or []
+    return {each["uid"]: each["name"] for each in references if each["kind"] == "RayJob"}
+
+
+def _taken(each: Object, there: Object) -> ConfigError:
+    labels = there["metadata"].get("labels") or {}
+    whose = f"of {labels[MANAGER]}, release {labels.get(INSTANCE, '?')}" if MANAGER in labels else "of somebody else's"
+    return ConfigError(
+        f"{each['kind']} {each['metadata']['name']} is there already, {whose}, and is not taken over; "
+        "remove it, or take another run name"
+    )

@@ -58,7 +58,7 @@ def add_place(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--namespace", "-n", help="Kubernetes namespace (default: the kubeconfig's)")
     command.add_argument("--context", help="context of the kubeconfig (default: the current one)")
-    command.add_argument("--image", help="image of the pods, repository:tag")
+    command.add_argument("--image", help="image of the pods, repository:tag or repository@digest")
 
 
 def _submit(command: argparse.ArgumentParser) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from .. import storage
 from ..config.train import check_arguments
-from ..config.tune_space import check_names
 from ..errors import SortaseError
 from ..pipeline.preflight import preflight
 from ..pipeline.run import resolved
@@ -41,13 +40,8 @@ def plan_run(submission: Submission, plan: Plan, elsewhere: bool) -> None:
     config, folder = submission.config, submission.folder
     only = None if submission.command in ("run", "retrain") else submission.command
     plan.lines.append(f"run      {config.run.name}, attempt {submission.attempt}: {folder.url}")
-
-    def arguments() -> None:
-        check_arguments(config.train.arguments)
-        if config.tune is not None:
-            check_names(config.tune.space)
-
-    plan.check("names of training arguments", arguments)
+    plan.check("training arguments of the installed version", lambda: check_arguments(config.train.arguments))
+    plan.lines += [f"note     {note}" for note in config.train.notes]
     if elsewhere:
         plan.check("paths mean the same on the cluster", submission.require_reachable_paths)
         of_pods = [value for _, value in submission.paths if not storage.is_remote(value)]

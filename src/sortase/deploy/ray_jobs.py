@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
+from ..deadlines import UnansweredError, limit, within
 from ..errors import ConfigError, InfrastructureError, MissingExtraError
+from ..scratch import Scratch
 from .state import State, failed
 from .submission import Submission, busy
 
@@ -27,7 +27,7 @@ def answered(address: str) -> Iterator[None]:
         raise ConfigError(
             f"Ray at {address} refuses the token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
         ) from error
-    except (ConnectionError, requests.RequestException) as error:
+    except (ConnectionError, UnansweredError, requests.RequestException) as error:
         raise InfrastructureError(f"Ray at {address} does not answer: {error}") from error
     except RuntimeError as error:  # any other answer than 200
         raise InfrastructureError(f"Ray at {address}: {error}") from error
@@ -46,9 +46,14 @@ class RayJobs:
             from ray.job_submission import JobSubmissionClient
 
             with answered(self.address):
-                return JobSubmissionClient(self.address)
+                return within(limit("jobs-call"), lambda: JobSubmissionClient(self.address))
         except ImportError as error:
             raise MissingExtraError("Ray's Jobs API needs the extra 'submit': pip install 'sortase[submit]'") from error
+
+    def _ask(self, what: str, *arguments: Any, **options: Any) -> Any:
+        client = self._client
+        with answered(self.address):
+            return within(limit("jobs-call"), lambda: getattr(client, what)(*arguments, **options))
 
     def identity(self, submission: Submission) -> str:
         return f"sortase-{submission.name}-{submission.digest}"
@@ -56,40 +61,38 @@ class RayJobs:
     def submit(self, submission: Submission) -> bool:
         """False where the job is there already and is attached to."""
         name = self.identity(submission)
-        with answered(self.address):
-            jobs = {job.submission_id: job for job in self._client.list_jobs() if job.submission_id}
-            if name in jobs:
-                return False
-            for other, job in jobs.items():
-                same = other.rpartition("-")[0] == name.rpartition("-")[0]
-                if same and not _state_of(job).is_over:
-                    raise busy(f"job {other}")
-            words = ["sortase", submission.command, "--config", "run.yaml", *submission.arguments]
-            with tempfile.TemporaryDirectory() as folder:
-                Path(folder, "run.yaml").write_text(submission.run_yaml)
-                environment = {
-                    "SORTASE_LOGS": "1",
-                    "SORTASE_PROGRESS": "0",
-                    "SORTASE_SUBMISSION": name,
-                    "RAY_JOB_STOP_WAIT_TIME_S": "60",
-                }
-                try:
-                    self._client.submit_job(
-                        entrypoint=shlex.join(words),
-                        submission_id=name,
-                        runtime_env={"working_dir": folder, "env_vars": environment},
-                        metadata={"run": submission.config.run.name, "folder": submission.folder.url},
-                    )
-                except RuntimeError:
-                    if self._job(name) is None:
-                        raise
-                    return False  # somebody else was quicker with the same
+        jobs = {job.submission_id: job for job in self._ask("list_jobs") if job.submission_id}
+        if name in jobs:
+            return False
+        for other, job in jobs.items():
+            same = other.rpartition("-")[0] == name.rpartition("-")[0]
+            if same and not _state_of(job).is_over:
+                raise busy(f"job {other}")
+        words = ["sortase", submission.command, "--config", "run.yaml", *submission.arguments]
+        with Scratch("submit") as folder:
+            (folder / "run.yaml").write_text(submission.run_yaml)
+            environment = {
+                "SORTASE_LOGS": "1",
+                "SORTASE_PROGRESS": "0",
+                "SORTASE_SUBMISSION": name,
+                "RAY_JOB_STOP_WAIT_TIME_S": "60",
+            }
+            try:
+                self._ask(
+                    "submit_job",
+                    entrypoint=shlex.join(words),
+                    submission_id=name,
+                    runtime_env={"working_dir": str(folder), "env_vars": environment},
+                    metadata={"run": submission.config.run.name, "folder": submission.folder.url},
+                )
+            except InfrastructureError:
+                if self._job(name) is None:
+                    raise
+                return False  # somebody else was quicker with the same
         return True
 
     def _job(self, name: str) -> Any | None:
-        with answered(self.address):
-            found = [job for job in self._client.list_jobs() if job.submission_id == name]
-        return found[0] if found else None
+        return next((job for job in self._ask("list_jobs") if job.submission_id == name), None)
 
     def state(self, name: str) -> State:
         job = self._job(name)
@@ -99,15 +102,13 @@ class RayJobs:
         """What the driver has written beyond the last call."""
         if self._job(name) is None:
             return ""
-        with answered(self.address):
-            text = self._client.get_job_logs(name)
+        text = self._ask("get_job_logs", name)
         new, self._shown = text[self._shown :], max(self._shown, len(text))
         return str(new)
 
     def delete(self, name: str) -> None:
         """SIGTERM for the driver, which keeps a checkpoint."""
-        with answered(self.address):
-            self._client.stop_job(name)
+        self._ask("stop_job", name)
 
 
 def _state_of(job: Any) -> State:

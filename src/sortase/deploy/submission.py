@@ -7,11 +7,11 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from .. import storage
 from ..config.load import dump
 from ..config.run import Config
+from ..config.tokenize import TokenizeSpec
 from ..errors import ConfigError, ExistingOutputError
 from ..pipeline.run_folder import RunFolder
 
@@ -74,7 +74,7 @@ class Submission:
         found = {
             "run.output": config.run.output,
             "data.dataset": config.data.dataset,
-            "tokenize.input": config.tokenize and config.tokenize.input,
+            **{f"tokenize.input{place}": url for place, url in _inputs(config.tokenize)},
             "tokenize.vocabulary": config.tokenize and config.tokenize.vocabulary,
             "tokenize.medians": config.tokenize and config.tokenize.medians,
             "tokenize.gene_names": config.tokenize and config.tokenize.gene_names,
@@ -90,6 +90,11 @@ class Submission:
         return [(where, value) for where, value in found.items() if isinstance(value, str)]
 
 
+def _inputs(spec: TokenizeSpec | None) -> list[tuple[str, str]]:
+    given = spec.input if spec is not None else []
+    return [("", given)] if isinstance(given, str) else [(f"[{place}]", url) for place, url in enumerate(given)]
+
+
 def busy(job: str) -> ExistingOutputError:
     """The refusal of another submission of a run that is being worked on."""
     return ExistingOutputError(
@@ -100,5 +105,4 @@ def busy(job: str) -> ExistingOutputError:
 
 def _path(value: str | None) -> str | None:
     """None for a model's name at the Hugging Face hub, which may look like a relative path."""
-    is_path = value is not None and (storage.is_remote(value) or value.startswith(("/", ".")) or Path(value).exists())
-    return value if is_path else None
+    return value if value is not None and storage.is_located(value) else None

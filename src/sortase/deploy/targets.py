@@ -47,10 +47,10 @@ def submission_of(options: argparse.Namespace) -> tuple[Submission, dict[str, An
     if options.config is not None:
         name = options.config
         with storage.impatiently():
-            text = storage.read_bytes(name).decode()
+            text = storage.read_text(name)
     else:
         name = f"'run' of {', '.join(options.values)}"
-        text = json.dumps(inner)
+        text = inner if isinstance(inner, str) else json.dumps(inner)
     settings = settings_of(text, options.set, name)
     values = _with_image(values, options.image)
     job = _section(values, "job")
@@ -74,10 +74,13 @@ def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _image(name: str) -> dict[str, str]:
+    repository, at, digest = name.partition("@")
+    if at:
+        return {"repository": repository, "digest": digest}
     repository, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:
-        raise ConfigError(f"--image {name!r} has no tag; give repository:tag")
-    return {"repository": repository, "tag": tag}
+        raise ConfigError(f"--image {name!r} has no tag; give repository:tag or repository@sha256:...")
+    return {"repository": repository, "tag": tag, "digest": ""}
 
 
 def _on_ray(options: argparse.Namespace, submission: Submission) -> Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -17,14 +18,15 @@ from ..data.fingerprints import Unit, content
 from ..data.sequences import Sequences
 from ..errors import InputError
 from ..model.bootstrap import Groups, affordable
+from ..model.inputs import check_token_types
 from ..model.load import Trained, load_trained
 from ..model.metrics import Metrics
 from ..pipeline.evaluate import EvaluateJob, compare
 from ..pipeline.parts import Elsewhere, divide
-from ..pipeline.place_model import place_model
+from ..pipeline.place_model import model_on_device
 from . import fairness
 from .fairness import Contender, vocabulary_digest
-from .judge import refuse_coarse
+from .judge import refuse_coarse, refuse_few_groups
 from .result import Measured, Result, Rival, classes_of
 from .rounds import Entrant, Local, Rounds, distant, score_all
 
@@ -80,10 +82,12 @@ def contest(
     test, seen = fairness.without_seen(test, unit, named, spec.overlap == "drop", spec.min_units)
     for trained in loaded:
         check_tokens(test, trained.model.config.vocab_size)
+        check_token_types(test, trained.model)
     check_labels(test, len(ours.class_map))
     remarks += _cut(called, loaded, test)
     if known is not None:
         known = Groups.by_row(test.rows, known.of(test.rows))
+        refuse_few_groups(spec, known.count)
         if known.count == 1:
             known = None
             remarks.append("all evaluated rows are of one group, so rows were resampled: intervals may be too narrow")
@@ -175,14 +179,16 @@ def _scored(
 ) -> tuple[list[Metrics], list[float]]:
     entrants: list[Entrant] = []
     there = [elsewhere(each.model) for each in contenders] if elsewhere is not None else []
-    for place, trained in enumerate(loaded):
-        if there:
-            entrants.append(distant(there[place], trained, test, spec.batch_size))
-        else:
-            entrants.append(Local(trained, test, spec.batch_size, place_model(trained.model, compute)))
-    parts = divide(loaded[0], test, spec.batch_size)
-    rounds = Rounds(tuple(entrants), make)
-    return score_all(rounds, parts, there[0] if there else None, timed=spec.max_slowdown is not None)
+    with ExitStack() as placed:
+        for place, trained in enumerate(loaded):
+            if there:
+                entrants.append(distant(there[place], trained, test, spec.batch_size))
+            else:
+                precision = placed.enter_context(model_on_device(trained.model, compute))
+                entrants.append(Local(trained, test, spec.batch_size, precision))
+        parts = divide(loaded[0], test, spec.batch_size)
+        rounds = Rounds(tuple(entrants), make)
+        return score_all(rounds, parts, there[0] if there else None, timed=spec.max_slowdown is not None)
 
 
 def _fitted(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import storage
 from ..data import classmap, vocabulary
 from ..data.fingerprints import HEAD, Training, Unit, fingerprints, labelled_tokens, overlap, seen_rows, windows
 from ..data.sequences import IGNORED, Sequences, open_dataset
@@ -54,11 +53,10 @@ def frozen(url: str, task: Task) -> tuple[Sequences, dict[str, int] | None]:
     sequences = Sequences(dataset, task.label_column)
     feature = dataset.features[task.label_column]
     names = getattr(getattr(feature, "feature", feature), "names", None)
-    beside = url.rstrip("/").removesuffix("_labeled.dataset") + "_id_class_dict.json"
     known = {name: number for number, name in enumerate(names)} if names else None
     if known is None:
-        known = classmap.of_dataset(dataset.select_columns(task.label_column))
-    if known is None and url.rstrip("/").endswith("_labeled.dataset") and storage.exists(beside):
+        known = classmap.of_dataset(dataset, task.label_column)
+    if known is None and (beside := classmap.beside(url, "json")):
         known = classmap.read(beside)
     return sequences, known
 
@@ -227,18 +225,11 @@ def _without_tokens(test: Sequences, tokens: np.ndarray) -> Sequences:
 def labelled_rows(sequences: Sequences) -> Sequences:
     """Only the rows in which something shows a label."""
     kept = [np.empty(0, dtype=np.int64)]
-    by_token = _labelled_by_token(sequences)
     for window in windows(sequences):
         labels = sequences.flat_labels(window)
-        owners = np.repeat(window, sequences.lengths[window]) if by_token else window
+        owners = np.repeat(window, sequences.lengths[window]) if sequences.labelled_by_token else window
         kept.append(np.unique(owners[labels != IGNORED]))
     return sequences.view(np.concatenate(kept))
-
-
-def _labelled_by_token(sequences: Sequences) -> bool:
-    """Whether rows have lists of labels, which differs from one label a row where a row has not just one token."""
-    others = np.flatnonzero(sequences.lengths != 1)
-    return len(others) > 0 and len(sequences.labels_of(int(others[0]))) != 1
 
 
 def _some(names: list[str], quoted: bool = True) -> str:

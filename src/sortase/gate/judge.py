@@ -14,6 +14,7 @@ from .result import OneClass, Result, wilson
 COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 ROUNDING = 1e-12  # 0.795 - 0.8 is a little less than -0.005
 SHOWN = 5
+RARE = 30
 NO_CLASS = "cannot be judged: no class has enough evaluated units"
 
 
@@ -64,6 +65,15 @@ def refuse_coarse(spec: GateSpec, resamples: int, classes: int) -> None:
         )
 
 
+def refuse_few_groups(spec: GateSpec, groups: int) -> None:
+    """Whole groups vary together, so that the interval of a few of them is far too narrow to decide anything."""
+    if spec.by == "interval" and groups < spec.min_groups:
+        raise InputError(
+            f"gate.by is 'interval', but the evaluated rows are of {groups} groups, and gate.min_groups asks for "
+            f"{spec.min_groups}: intervals of so few are too narrow; evaluate more groups, or use gate.by: estimate"
+        )
+
+
 def uncompared(result: Result, spec: GateSpec) -> Iterator[str]:
     """A remark where no rule looks at what the champion gets right: then a worse model passes."""
     if (
@@ -84,6 +94,16 @@ def untested(result: Result) -> Iterator[str]:
     """A remark on classes of the model that the evaluation set lacks."""
     if lacking := [each.name for each in result.classes if not each.units]:
         yield f"the evaluation set holds nothing of {named_classes(lacking)}: nothing is told of them"
+
+
+def rare(result: Result, spec: GateSpec) -> Iterator[str]:
+    """A remark on classes that decide, of units so few that resampling them tells too little of others."""
+    few = [f"{each.name} ({each.units})" for each in _sorted_out(result, spec)[0] if each.units < RARE]
+    if few and result.champion is not None and (spec.by == "interval" or spec.max_class_recall_drop is not None):
+        yield (
+            f"differences of {named_classes(few)} rest on fewer than {RARE} units, and their intervals are too narrow: "
+            "what is called beyond noise may be chance"
+        )
 
 
 def meets(value: float, sign: str, limit: float) -> bool:

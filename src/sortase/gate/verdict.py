@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config.gate import GateSpec
 from ..pipeline.run_folder import digest
-from .judge import Row, uncompared, untested, worse_classes
+from .judge import Row, rare, uncompared, untested, worse_classes
 from .result import Measured, OneClass, Result
 
 FORMAT = 1
@@ -21,7 +21,7 @@ def verdict(result: Result, rules: list[Row], spec: GateSpec, inputs: str | None
     settings = spec.model_dump(mode="json")
     return {
         "format": FORMAT,
-        "passed": all(row.passed is not False for row in rules),
+        "passed": _passed(rules, spec),
         "challenger": names[0],
         "champion": names[1],
         "judged": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,9 +46,16 @@ def verdict(result: Result, rules: list[Row], spec: GateSpec, inputs: str | None
             "seen": result.seen,
         },
         "bootstrap": result.challenger.figures["bootstrap"],
-        "remarks": [*result.remarks, *uncompared(result, spec), *untested(result)],
+        "remarks": [*result.remarks, *uncompared(result, spec), *untested(result), *rare(result, spec)],
         "seconds": round(result.seconds, 3),
     }
+
+
+def _passed(rules: list[Row], spec: GateSpec) -> bool | None:
+    """None where no rule applied, so that a person has to decide."""
+    if any(not row.skipped for row in rules):
+        return all(row.passed is not False for row in rules)
+    return True if spec.first == "promote" else None
 
 
 def _class(one: OneClass) -> dict[str, Any]:
@@ -114,9 +121,9 @@ def _escaped(words: str) -> str:
 
 def _headline(found: dict[str, Any]) -> str:
     against = f"against the champion {found['champion']}" if found["champion"] else "without a champion yet"
-    outcome = "passed the gate" if found["passed"] else "did NOT pass the gate"
+    outcome = {True: "passed the gate", False: "did NOT pass the gate", None: "was NOT judged"}[found["passed"]]
     if all(row["skipped"] for row in found["rules"]):
-        outcome += ", in which no rule could be applied,"
+        outcome += ", as no rule could be applied"
     return f"{found['challenger']} {outcome} {against}"
 
 
@@ -174,3 +181,23 @@ def _worse(found: dict[str, Any]) -> str:
         f"worse beyond noise: {', '.join(named)}; of {judged} classes {judged * 0.025:.1f} are expected here by chance "
         "even when nothing changed"
     )
+
+
+def words_of(found: dict[str, Any]) -> str:
+    """Why a version did not pass, in one line."""
+    if found["passed"] is None:
+        return (
+            "no rule of the gate applies without a champion; give a rule that does, such as gate.macro_f1: 0.8, set "
+            "gate.first: promote, or promote it with --override WHY"
+        )
+    return "; ".join(_failure(row) for row in found["rules"] if row["passed"] is False) or "every rule is met"
+
+
+def _failure(row: dict[str, Any]) -> str:
+    figures = [
+        f"{row[role]:.4f}{' of the champion' if role == 'champion' else ''}"
+        for role in ("challenger", "champion")
+        if row[role] is not None
+    ]
+    told = f" is {' against '.join(figures)}" if figures else ""
+    return f"{row['rule']}{told}, asked for {row['limit']} ({row['words']})"

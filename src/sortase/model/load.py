@@ -6,15 +6,20 @@ No code from a checkpoint is run and no pickled weights are read: safetensors on
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
-from ..errors import ConfigError, InputError, MissingInputError, SortaseError
+from ..errors import ConfigError, InputError, SortaseError
 from ..registry import models, names
+from . import weights
+from .foreign import check_folder, without_code
+from .hub import asked_for
+from .leftovers import COUNTED_FROM_PAD, OUTPUTS, class_map_of, clean, end_rows_by_mask, settle_pad
 from .task import TASKS, Task
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 
 MODEL_SETTINGS = "sortase.json"
+FORMER_LIFE = ("num_labels", "id2label", "label2id", "problem_type", *OUTPUTS)
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -55,20 +61,22 @@ def without_library_bars() -> Iterator[None]:
             enable_progress_bar()
 
 
-def is_local_name(name: str) -> bool:
-    return storage.is_remote(name) or name.startswith((".", "/", "~")) or storage.exists(name)
-
-
 def resolve(checkpoint: str) -> str:
     """A local path for a folder, URL or ``registry://name@champion``; the name itself for a model of the Hugging Face
-    hub."""
-    if names.is_reference(checkpoint):
-        return str(storage.fetch(models.resolve(checkpoint).model))
-    if not is_local_name(checkpoint):
+    hub.
+
+    InputError where a version of a registry is not what was registered.
+    """
+    version = models.resolve(checkpoint) if names.is_reference(checkpoint) else None
+    if version is not None:
+        checkpoint = version.model
+    elif not storage.is_located(checkpoint):
         return checkpoint
-    if not storage.exists(checkpoint):
-        raise MissingInputError(f"there is no model at {checkpoint}")
-    return str(storage.fetch(checkpoint))
+    path = storage.fetch(checkpoint)
+    version = version or models.version_at(checkpoint)
+    if version is not None:
+        version.verify_copy(path)
+    return str(path)
 
 
 def load_config(
@@ -79,19 +87,14 @@ def load_config(
     ``follows``: settings of a new model that follow from tokenizer and data; those that its family does not have are
     left out.
     """
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import CONFIG_MAPPING
 
     settings = dict(changes or {})
     if checkpoint is not None:
         settings.pop("model_type", None)
-        try:
-            config = AutoConfig.from_pretrained(resolve(checkpoint), trust_remote_code=False)
-            _check_settings(config, settings)
-            return AutoConfig.from_pretrained(resolve(checkpoint), trust_remote_code=False, **settings)
-        except (OSError, ValueError) as error:
-            if isinstance(error, SortaseError):
-                raise
-            raise InputError(f"no model configuration can be read from {checkpoint}: {error}") from error
+        saved = saved_settings(checkpoint)
+        _check_settings(_as_config(saved, checkpoint), settings)
+        return _as_config(saved, checkpoint, settings)
     kind = settings.pop("model_type", "bert")
     if kind not in CONFIG_MAPPING:
         near = get_close_matches(str(kind), list(CONFIG_MAPPING), n=3)
@@ -105,58 +108,172 @@ def load_config(
         raise ConfigError(f"model.config does not describe a {kind} model: {error}") from error
 
 
+def saved_settings(checkpoint: str) -> dict[str, Any]:
+    """A checkpoint's ``config.json`` as it lies there."""
+    from transformers import PretrainedConfig
+
+    try:
+        path = resolve(checkpoint)
+        settings = asked_for(path, lambda: PretrainedConfig.get_config_dict(path)[0])
+    except (OSError, ValueError) as error:
+        if isinstance(error, SortaseError):
+            raise
+        raise storage.unreadable("model configuration", checkpoint, error) from error
+    if settings is None:
+        raise InputError(f"no model configuration can be read from {checkpoint}")
+    return dict(settings)
+
+
+def _as_config(saved: dict[str, Any], checkpoint: str, changes: dict[str, Any] | None = None) -> PretrainedConfig:
+    """The configuration without what a former life left in it."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    settings = {name: value for name, value in saved.items() if name not in FORMER_LIFE}
+    kind = str(settings.get("model_type"))
+    try:
+        if kind in CONFIG_MAPPING:
+            config = CONFIG_MAPPING[kind].from_dict(settings, **(changes or {}))
+        else:
+            path = resolve(checkpoint)
+            config = asked_for(
+                path, lambda: AutoConfig.from_pretrained(path, trust_remote_code=False, **(changes or {}))
+            )
+        return without_code(config, checkpoint, changes)
+    except (OSError, ValueError, TypeError) as error:
+        if isinstance(error, SortaseError):
+            raise
+        raise storage.unreadable("model configuration", checkpoint, error) from error
+
+
 def _check_settings(config: PretrainedConfig, settings: dict[str, Any]) -> None:
     for key in settings:
         if not hasattr(config, key):
             near = get_close_matches(key, list(config.to_dict()), n=3)
-            raise ConfigError(f"{type(config).__name__} has no setting {key!r}; near: {near}")
+            raise ConfigError(f"model.config: {type(config).__name__} has no setting {key!r}; near: {near}")
 
 
 def has_weights(checkpoint: str) -> bool:
     """Whether a local checkpoint holds weights; one of the hub always does. Pickled weights are refused."""
     path = Path(resolve(checkpoint))
-    if not path.is_dir():
+    check_folder(str(path) if path.is_dir() else checkpoint, checkpoint)
+    if not path.is_dir() or weights.files(path):
         return True
-    names = {item.name for item in path.iterdir()}
-    if {"model.safetensors", "model.safetensors.index.json"} & names:
-        return True
-    pickled = sorted(name for name in names if name.startswith("pytorch_model") and name.endswith(".bin"))
+    pickled = sorted(item.name for item in path.iterdir() if weights.is_pickled(item.name))
     if pickled:
         raise InputError(
-            f"{checkpoint} holds {pickled[0]}, a pickle that could run code; "
-            "save the model again with save_pretrained, which writes safetensors"
+            f"{checkpoint} holds its weights in {pickled[0]}, a pickle that could run code; `sortase convert "
+            f"{checkpoint} NEW_FOLDER` reads it safely and writes safetensors"
         )
     return False
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model for training, and where its weights come from."""
+
+    model: PreTrainedModel
+    origin: weights.Origin
+    notes: list[str]
 
 
 def build_model(
     task: Task, class_map: dict[str, int], checkpoint: str | None, config: PretrainedConfig, seed: int
 ) -> PreTrainedModel:
-    """A model with ``len(class_map)`` outputs. New weights come from ``seed`` alone, whatever ran before."""
+    """The model of ``build``."""
+    return build(task, class_map, checkpoint, config, seed).model
+
+
+def build(
+    task: Task,
+    class_map: dict[str, int],
+    checkpoint: str | None,
+    config: PretrainedConfig,
+    seed: int,
+    changes: dict[str, Any] | None = None,
+    *,
+    memory: bool = True,
+) -> Built:
+    """A model with ``len(class_map)`` outputs. New weights come from ``seed`` alone, whatever ran before.
+
+    ``changes``: what the user changed in the checkpoint's configuration. Without ``memory`` its tensors have shapes
+    only (``meta`` device).
+
+    Raises:
+        InputError: weights of the checkpoint do not fit, or something but its head and pooler is lacking.
+        ConfigError: the architecture has no such head.
+    """
     import torch
     import transformers
 
     auto = getattr(transformers, task.auto_class)
-    config.num_labels = len(class_map)
-    config.label2id = dict(class_map)
-    config.id2label = {index: name for name, index in class_map.items()}
+    clean(config, class_map)
     with torch.random.fork_rng(devices=[]), without_library_bars():
         torch.manual_seed(seed)
         try:
             if checkpoint is not None and has_weights(checkpoint):
-                return auto.from_pretrained(
-                    resolve(checkpoint),
-                    config=config,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    ignore_mismatched_sizes=True,
-                    dtype=torch.float32,
-                )
-            return auto.from_config(config, trust_remote_code=False)
+                model, found, notes = _load(auto, checkpoint, config, memory)
+                origin = weights.origin_of(model, found, checkpoint, changes)
+            else:
+                with nullcontext() if memory else torch.device("meta"):
+                    model, notes = auto.from_config(config, trust_remote_code=False), []
+                origin = weights.all_new(model)
         except ValueError as error:
-            raise ConfigError(f"{type(config).__name__} has no head for {task.kind} classification: {error}") from error
-        except OSError as error:
-            raise InputError(f"the model {checkpoint} cannot be loaded: {error}") from error
+            if isinstance(error, SortaseError):
+                raise
+            why = str(error).partition("\n")[0]
+            raise ConfigError(f"{type(config).__name__} has no head for {task.kind} classification: {why}") from error
+    end_rows_by_mask(model)
+    return Built(model, origin, notes)
+
+
+def describe(
+    task: Task,
+    class_map: dict[str, int],
+    checkpoint: str | None,
+    config: PretrainedConfig,
+    seed: int,
+    changes: dict[str, Any] | None = None,
+) -> Built:
+    """The same without memory: layers and shapes, held against the weights of a folder, of which only names and shapes
+    are read."""
+    if checkpoint is not None and not Path(resolve(checkpoint)).is_dir():
+        checkpoint = None  # a hub's weights are not downloaded for this
+    return build(task, class_map, checkpoint, config, seed, changes, memory=False)
+
+
+def _load(
+    auto: Any, checkpoint: str, config: PretrainedConfig, memory: bool = True
+) -> tuple[PreTrainedModel, dict[str, Any], list[str]]:
+    """The model, what transformers tells of its loading, and notes."""
+    import torch
+    from safetensors import SafetensorError
+
+    path = resolve(checkpoint)
+    plain = weights.unwrapped(Path(path)) if Path(path).is_dir() else None
+    source: dict[str, Any] = {"pretrained_model_name_or_path": path, "trust_remote_code": False}
+    if plain is not None:
+        with torch.device("meta"):
+            auto = type(auto.from_config(config, trust_remote_code=False))
+        source = {"pretrained_model_name_or_path": None, "state_dict": plain[0]}
+    if not memory:
+        source["device_map"] = "meta"
+    try:
+        with weights.without_loading_table(), without_library_bars():
+            read = partial(
+                auto.from_pretrained,
+                **source,
+                config=config,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+            model, found = asked_for(path, read, "hub-download")
+    except SafetensorError as error:
+        raise InputError(f"the weights in {checkpoint} are damaged: {error}") from error
+    except OSError as error:
+        raise InputError(f"the model {checkpoint} cannot be loaded: {error}") from error
+    return model, found, [] if plain is None else [plain[1]]
 
 
 def attention_dropout(config: PretrainedConfig, value: float | None) -> list[str]:
@@ -172,7 +289,7 @@ def attention_dropout(config: PretrainedConfig, value: float | None) -> list[str
         return [f"attention dropout {before} → {value} by model.attention_dropout; hidden dropout is unchanged"]
     if before > 0 and not torch.cuda.is_available():
         cost = f"attention dropout {before} keeps attention off the fast path of this CPU"
-        return [f"{cost}; model.attention_dropout: 0 switches it off"]
+        return [f"{cost}; {names[0]}: 0 in model.config switches it off"]
     return []
 
 
@@ -186,8 +303,7 @@ def positions(config: PretrainedConfig) -> int:
         return 2**31 - 1
     if getattr(config, "position_embedding_type", "absolute") == "rotary":
         return limit
-    offset_kinds = ("roberta", "xlm-roberta", "camembert", "esm", "longformer", "mpnet", "roberta-prelayernorm")
-    return limit - (config.pad_token_id or 0) - 1 if config.model_type in offset_kinds else limit
+    return limit - (config.pad_token_id or 0) - 1 if config.model_type in COUNTED_FROM_PAD else limit
 
 
 def task_of_model(config: PretrainedConfig) -> Task:
@@ -200,51 +316,37 @@ def task_of_model(config: PretrainedConfig) -> Task:
 
 
 def load_trained(directory: str, task: Task | None = None, tokenizer: str | None = None) -> Trained:
-    """A model that training saved, its tokenizer (if it has one) and its own class map."""
-    import torch
-    import transformers
-    from safetensors import SafetensorError
-    from transformers import AutoConfig
+    """A model that training saved, its tokenizer (if it has one) and its own class map.
 
-    from .tokenizer import load_tokenizer
+    Raises InputError where the weights do not fit the configuration, and where its class names contradict each other.
+    """
+    import transformers
+
+    from .tokenizer import fitted, load_tokenizer
 
     path = resolve(directory)
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{directory} holds no saved model: {error}") from error
+    saved = saved_settings(directory)
+    config = _as_config(saved, directory)
     found = task_of_model(config)
     if task is not None and task != found:
         raise InputError(f"{directory} is a {found.kind} classifier, not a {task.kind} classifier")
     if not has_weights(directory):
         raise InputError(f"{directory} has no model.safetensors; training it may not have finished")
-    auto = getattr(transformers, found.auto_class)
-    try:
-        with without_library_bars():
-            model, found_there = auto.from_pretrained(
-                path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
-    except SafetensorError as error:
-        raise InputError(f"the weights in {directory} are damaged: {error}") from error
-    if lacking := sorted(found_there["missing_keys"]):
-        raise InputError(f"the weights in {directory} lack {lacking[0]} and with it what training made; train it again")
-    model.eval()
+    class_map = class_map_of(saved, directory)
+    clean(config, class_map)
     source = tokenizer or (directory if has_tokenizer(path) else None)
     loaded = load_tokenizer(source) if source else None
-    class_map = {str(name): int(index) for index, name in config.id2label.items()}
+    pad = config.pad_token_id if config.pad_token_id is not None else settle_pad(config, loaded)
+    model, info, _ = _load(getattr(transformers, found.auto_class), directory, config)
+    weights.check_whole(model, info, directory)
+    end_rows_by_mask(model)
+    model.eval()
     settings = Path(path) / MODEL_SETTINGS
     limit = storage.read_json(str(settings))["max_length"] if settings.exists() else positions(config)
-    return Trained(model, loaded, found, class_map, limit, pad_id(config, loaded))
+    fitting = fitted(loaded, config.vocab_size, pad) if loaded is not None else None
+    return Trained(model, fitting, found, class_map, limit, int(pad))
 
 
 def has_tokenizer(path: str) -> bool:
     folder = Path(path)
     return not folder.is_dir() or any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
-
-
-def pad_id(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> int:
-    """The id that fills up short rows. The model's own comes first: RoBERTa and ESM number positions by it."""
-    known = getattr(config, "pad_token_id", None)
-    if known is None and tokenizer is not None:
-        known = tokenizer.pad_token_id
-    return int(known or 0)

@@ -29,12 +29,16 @@ class Task:
     auto_class: str
     architecture_suffix: str
 
-    def pad_labels(self, labels: list[np.ndarray], length: int) -> np.ndarray:
-        """Labels of a batch as the model's loss takes them, int64, ``IGNORED`` where there is none."""
+    def pad_labels(self, labels: list[np.ndarray], shown: np.ndarray) -> np.ndarray:
+        """Labels of a batch as the model's loss takes them, int64, ``IGNORED`` where there is none. ``shown`` (bool
+        ``[rows, length]``) is where the rows' tokens lie."""
         raise TypeError(f"{self.kind} must say how labels are padded")
 
-    def units(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Logits of a batch as ``[units, classes]``: its rows, or its unpadded tokens row by row."""
+    def units(self, logits: torch.Tensor, tokens: torch.Tensor | None) -> torch.Tensor:
+        """Logits of a batch as ``[units, classes]``: its rows, or its unpadded tokens row by row.
+
+        ``tokens`` are the unpadded ones among all places of the batch; None where no row is padded.
+        """
         raise TypeError(f"{self.kind} must say what its units are")
 
     def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
@@ -50,13 +54,23 @@ class Task:
         raise TypeError(f"{self.kind} must say what collates its features")
 
 
+@dataclass(frozen=True)
+class PadToken:
+    """What collators read of a tokenizer, for a model that has none."""
+
+    pad_token_id: int
+
+    def save_pretrained(self, folder: Any) -> None:
+        """Nothing: transformers' Trainer saves the collator's tokenizer with each checkpoint."""
+
+
 class SequenceTask(Task):
     """One label for each row."""
 
-    def pad_labels(self, labels: list[np.ndarray], length: int) -> np.ndarray:
+    def pad_labels(self, labels: list[np.ndarray], shown: np.ndarray) -> np.ndarray:
         return np.array([row[0] for row in labels], dtype=np.int64)
 
-    def units(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def units(self, logits: torch.Tensor, tokens: torch.Tensor | None) -> torch.Tensor:
         return logits
 
     def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
@@ -74,14 +88,15 @@ class SequenceTask(Task):
 class TokenTask(Task):
     """One label for each token, ``IGNORED`` where a token has no class."""
 
-    def pad_labels(self, labels: list[np.ndarray], length: int) -> np.ndarray:
-        padded = np.full((len(labels), length), IGNORED, dtype=np.int64)
-        for row, values in zip(padded, labels, strict=True):
-            row[: min(len(values), length)] = values[:length]
+    def pad_labels(self, labels: list[np.ndarray], shown: np.ndarray) -> np.ndarray:
+        padded = np.full(shown.shape, IGNORED, dtype=np.int64)
+        counts = shown.sum(axis=1)
+        padded[shown] = np.concatenate([of[:count] for of, count in zip(labels, counts, strict=True)])
         return padded
 
-    def units(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return logits[mask.bool()]
+    def units(self, logits: torch.Tensor, tokens: torch.Tensor | None) -> torch.Tensor:
+        flat = logits.flatten(0, 1)
+        return flat if tokens is None else flat.index_select(0, tokens)
 
     def unit_counts(self, lengths: np.ndarray) -> np.ndarray:
         return lengths

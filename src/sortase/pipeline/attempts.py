@@ -1,6 +1,7 @@
 """Attempts at a run: their numbers, the driver's log, and what became of each.
 
-``logs/attempt-<n>/outcome.json`` is written when an attempt ends, also when it was refused before it took the run over.
+``logs/attempt-<n>/outcome.json`` is written when an attempt ends. One that was refused before it took the run over, or
+before it made anything, leaves it only where somebody waits for it: the job was submitted, or logs are kept.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import yaml
-
 from .. import storage
-from ..config.load import parse
+from ..config.load import dump, parse, settings_of
 from ..config.run import Config
 from ..config.storage import StorageSpec
 from ..errors import CancelledError, ConfigError, ConflictError, FencedError, GateError, SortaseError
@@ -25,6 +24,7 @@ from ..redact import redacted
 from .events import Events
 from .logs import LogPlace, kept_logs, placed_at, wanted
 from .run_folder import RunFolder, now
+from .untouched import untouched_by_refusal
 
 STATES = {0: "succeeded", 2: "refused", 5: "cancelled"}
 _OUTCOME = re.compile(r"attempt-(\d+)/outcome\.json")
@@ -46,11 +46,19 @@ class Attempt:
         if self.begun:
             self.folder.fence()
             return
-        self.folder.begin()
+        self.number = self.folder.begin(self.number or 1)
         self.begun = True
-        current = self.folder.read("attempt.json")
-        if self.number and current["id"] == self.folder.attempt and current["number"] < self.number:
-            storage.write_json(self.folder.path("attempt.json"), {**current, "number": self.number})
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The run is taken over, and given back as it was when it is refused before anything is made."""
+        with untouched_by_refusal(self.folder):
+            self.begin()
+            try:
+                yield
+            except SortaseError:
+                self.folder.fence()  # what failed may be the work of a later attempt
+                raise
 
     def end(self, error: BaseException | None) -> None:
         """Write the outcome down. A fault of storage changes nothing: there may be an error on its way already."""
@@ -69,9 +77,12 @@ class Attempt:
         }
         try:
             with storage.impatiently():
+                if code == ConfigError.exit_code and not self._leaves_traces():
+                    return
                 storage.write_json(self.folder.path("logs", f"attempt-{self.number}", "outcome.json"), outcome)
                 if self._has_timeline():
-                    events = Events(self.folder.path("events.jsonl"))
+                    self.folder.number = self.folder.number or self.number
+                    events = Events(self.folder)
                     named = ("attempt", "exit_code", "error")
                     events.write("run", str(outcome["state"]), **{name: outcome[name] for name in named})
                     events.flush()
@@ -80,9 +91,16 @@ class Attempt:
                 f"sortase: the outcome of this attempt is not written down whole: {redacted(str(fault))}\n"
             )
 
+    def _leaves_traces(self) -> bool:
+        """Whether a refusal is written down: where it is waited for, or follows on something that was made."""
+        if submission_name() is not None or wanted():
+            return True
+        current = self.folder.holder()
+        return self.begun and current is not None and bool(current["id"] == self.folder.attempt)
+
     def _has_timeline(self) -> bool:
         """Not when a later attempt has it, or, where this one was refused, one that is at work meanwhile."""
-        current = self.folder.read("attempt.json")
+        current = self.folder.holder()
         if current is None:
             return True
         if self.begun:
@@ -122,23 +140,24 @@ def attempted(url: str, reached: StorageSpec) -> Iterator[Attempt]:
     attempt = Attempt(folder, number, now())
     keeps = LogPlace(folder.path("logs", f"attempt-{number}")) if number and wanted() else None
     before, _Open.attempt = _Open.attempt, attempt
-    try:
-        with placed_at(keeps), kept_logs(keeps, "driver"):
-            yield attempt
-    except BaseException as error:
-        attempt.end(error)
-        raise
-    else:
-        attempt.end(None)
-    finally:
-        _Open.attempt = before
+    with storage.without_empty_folders(url):
+        try:
+            with placed_at(keeps), kept_logs(keeps, "driver"):
+                yield attempt
+        except BaseException as error:
+            attempt.end(error)
+            raise
+        else:
+            attempt.end(None)
+        finally:
+            _Open.attempt = before
 
 
 def _next_number(folder: RunFolder) -> int | None:
     """After all attempts that began, or left anything; None where that cannot be found out now."""
     try:
         with storage.impatiently():
-            begun = folder.read("attempt.json") or {"number": 0}
+            begun = folder.holder() or {"number": 0}
             names = storage.list_files(folder.path("logs"))
     except SortaseError:  # the run will meet it, and say it
         return None
@@ -203,16 +222,16 @@ def attempted_from(text: str, overrides: list[str]) -> Iterator[None]:
 def _run_of(text: str, overrides: list[str]) -> Config | None:
     """Where the run's folder lies and how storage is reached, beside sections that stand for the others."""
     try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError:
+        settings = settings_of(text)
+    except ConfigError:
         return None
-    if not isinstance(settings, dict) or not isinstance(settings.get("run"), dict):
+    if not isinstance(settings.get("run"), dict):
         return None
     run = {name: value for name, value in settings["run"].items() if name in ("name", "output")}
     own = {"run": run, "storage": settings.get("storage") or {}}
     others = {"data": {"dataset": "-"}, "labels": {"column": "-"}, "model": {"config": {}}}
     where = ("run.name=", "run.output=", "storage.")
     try:
-        return parse(yaml.safe_dump({**others, **own}), [o for o in overrides if o.strip().startswith(where)])
+        return parse(dump({**others, **own}), [o for o in overrides if o.strip().startswith(where)])
     except ConfigError:
         return None

@@ -57,6 +57,8 @@ class Recorder(TrainerCallback):
                 "a lower learning rate or compute.precision: fp32 may help"
             )
         values.pop("epoch", None)
+        if not math.isfinite(values.get("grad_norm", 0.0)):
+            del values["grad_norm"]  # of a step that fp16 has skipped
         event = "evaluate" if any(name.startswith("eval_") for name in values) else "log"
         self.events.write("train", event, step=state.global_step, epoch=state.epoch, **values)
         if event == "evaluate" and self.report is not None:

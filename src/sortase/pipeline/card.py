@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import storage
 from ..config.card import CardSpec
+from ..data.count_files import in_words
 from ..errors import MissingInputError
 from ..redact import redacted
 from .run_folder import FITTING, RunFolder
@@ -55,12 +56,12 @@ def traced(run: dict[str, Any], url: str, fitted: dict[str, Any]) -> dict[str, A
     config, marks, told = run.get("config") or {}, run.get("stages") or {}, run.get("retrain") or {}
     first = marks.get("tokenize") or marks.get("prepare") or {}
     checkpoint = (config.get("model") or {}).get("checkpoint")
-    source = (config.get("data") or {}).get("dataset") or (config.get("tokenize") or {}).get("input")
+    source = (config.get("data") or {}).get("dataset") or in_words((config.get("tokenize") or {}).get("input") or "")
     return {
         "run": url,
         "created": run.get("created"),
         "finished": fitted.get("finished"),
-        "data": {"fingerprint": told.get("data") or first.get("inputs"), "source": source},
+        "data": {"fingerprint": told.get("data") or first.get("inputs"), "source": source or None},
         "config": told.get("settings"),
         "code": fitted.get("code") or run.get("code"),
         "image": fitted.get("image") or run.get("image"),

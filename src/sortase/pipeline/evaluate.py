@@ -16,8 +16,10 @@ from ..data.sequences import Sequences
 from ..errors import InputError
 from ..model import baseline, confusion
 from ..model.bootstrap import Groups
+from ..model.inputs import check_token_types
 from ..model.load import Trained
 from ..model.metrics import Cluster, Metrics
+from .collapse import Training, learnt_nothing
 from .parts import Elsewhere
 from .score import new_metrics, score, score_in_parts
 
@@ -29,7 +31,7 @@ class EvaluateJob:
     """What to score. ``train`` is what the baselines learn from; without it there are none.
 
     ``split_unit`` says what was held out, rows or tokens; that is also what the intervals resample, unless there are
-    ``groups`` of rows.
+    ``groups`` of rows. ``training`` tells what made the model, for advice where it learnt nothing.
     """
 
     trained: Trained
@@ -40,6 +42,7 @@ class EvaluateJob:
     precision: str
     seed: int
     groups: Groups | None = None
+    training: Training | None = None
 
 
 def evaluate(job: EvaluateJob, folder: str, say: Say, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
@@ -49,34 +52,43 @@ def evaluate(job: EvaluateJob, folder: str, say: Say, elsewhere: Elsewhere | Non
     model's weights and ``job.precision`` are not used here then.
     """
     trained = job.trained
-    if not any((job.test.labels_of(i) >= 0).any() for i in range(len(job.test))):
-        raise InputError(
-            f"the {len(job.test)} rows to evaluate hold no labelled {trained.task.unit}; "
-            "a random split needs split.test_size above 0"
-        )
-    check_tokens(job.test, trained.model.config.vocab_size)
-    check_labels(job.test, len(trained.class_map))
+    check_scorable(job.test, trained)
+    if note := check_token_types(job.test, trained.model):
+        say(f"evaluate: {note}")
     if cut := overlong(job.test, trained.max_length):
         say(f"evaluate: {cut} of {len(job.test)} sequences are cut to {trained.max_length} tokens")
     started = time.monotonic()
     metrics = score(job, folder) if elsewhere is None else score_in_parts(job, folder, elsewhere)
     seconds = time.monotonic() - started
+    found = metrics.result()
     evaluation: dict[str, Any] = {
         "task": trained.task.kind,
         "classes": trained.classes,
         "rows": len(job.test),
         "unit": trained.task.unit,
-        **metrics.result(),
+        **found,
         "baseline": compare(job, job.train, metrics, say) if job.settings.baseline and job.train is not None else None,
+        "learnt_nothing": learnt_nothing(found, trained.classes, trained.task.unit, job.training),
         "speed": {"rows_per_second": round(len(job.test) / max(seconds, 1e-9), 2), "seconds": round(seconds, 3)},
     }
     storage.write_json(storage.join(folder, "evaluation.json"), evaluation)
     return evaluation
 
 
+def check_scorable(test: Sequences, trained: Trained) -> None:
+    """InputError where nothing is labelled, or ids are none of the model's."""
+    if not any((test.labels_of(i) >= 0).any() for i in range(len(test))):
+        raise InputError(
+            f"the {len(test)} rows to evaluate hold no labelled {trained.task.unit}; "
+            "a random split needs split.test_size above 0"
+        )
+    check_tokens(test, trained.model.config.vocab_size)
+    check_labels(test, len(trained.class_map))
+
+
 def compare(job: EvaluateJob, train: Sequences, model: Metrics, say: Say) -> dict[str, Any]:
     """Baselines on the same units, and in one sentence whether the transformer beats them."""
-    say("evaluate: baselines")
+    say("evaluate: fitting the baselines")
     classes, limit = len(job.trained.class_map), job.trained.max_length
     simple = _measured(job, baseline.majority(train, classes, job.seed), limit)
     features, learn = baseline.learner(job.trained.task, job.split_unit)
@@ -128,6 +140,17 @@ def verdict(model: Metrics, rival: Metrics, name: str) -> dict[str, Any]:
     words = "beats" if low > 0 else "does not beat" if high < 0 else "cannot be told apart from"
     interval = f"difference {ours - theirs:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
     return {"verdict": f"The transformer {words} {name}: {figures} ({interval}).", "difference": [low, high]}
+
+
+def closing_lines(evaluation: dict[str, Any]) -> list[str]:
+    """How good the model is, beside the best baseline where there is one; and a line if it has learnt nothing."""
+    compared, nothing = evaluation.get("baseline"), evaluation.get("learnt_nothing")
+    if compared:
+        first = str(compared["verdict"])
+    else:
+        metrics, units = evaluation["metrics"], f"{evaluation['units']:,} {evaluation['unit']}s"
+        first = f"Macro F1 {metrics['macro_f1']:.3f}, accuracy {metrics['accuracy']:.3f} on {units}; no baseline."
+    return [first, str(nothing["words"])] if nothing else [first]
 
 
 def flat(evaluation: dict[str, Any]) -> dict[str, Any]:

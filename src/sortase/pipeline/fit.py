@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,22 +17,25 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 from ..config.compute import ComputeSpec
-from ..config.train import LOWER_IS_BETTER, TrainSpec
+from ..config.train import EARLY_STOPPING, LOWER_IS_BETTER, TrainSpec, installed_names
 from ..data.batches import BatchPlan
 from ..data.sequences import Sequences
-from ..errors import CancelledError, ConfigError
+from ..errors import CancelledError, ConfigError, MissingExtraError, MissingInputError, SortaseError
+from ..model.device_memory import explained_memory
 from ..model.freeze import freeze_prefix
 from ..model.load import without_library_bars
 from ..model.loss import class_counts, class_weights
 from ..model.task import Task
+from ..scratch import Scratch
 from .callbacks import EarlyStopping, Recorder, Report, SaveAfterEvaluation, ShowProgress, StopOnRequest
 from .checkpoints import Checkpoints, DamagedError
 from .events import Events
 from .place_model import device_precision, has_gpu
 from .ranks import Ranks
 from .speed import Speed
+from .torch_flags import own_flags
 from .trainer import Batches, PlanTrainer
-from .zero import zero_settings, zero_stage
+from .zero import weights_only, zero_settings, zero_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Fitted:
 def own_random_state(seed: int) -> Iterator[None]:
     """Seed the global generators that training draws from, and give the caller's states back afterwards."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), own_flags():
         torch.manual_seed(seed)
         try:
             yield
@@ -83,7 +85,8 @@ def own_random_state(seed: int) -> Iterator[None]:
 
 def training_arguments(job: Job, scratch: Path) -> TrainingArguments:
     """The user's arguments, and those that the run decides."""
-    settings = dict(job.settings.arguments)
+    names = installed_names()
+    settings = {names.get(name, name): value for name, value in job.settings.arguments.items()}
     if job.validation is None:
         settings["eval_strategy"] = "no"
     if settings["eval_strategy"] != "no" and job.settings.keep_best:
@@ -99,6 +102,7 @@ def training_arguments(job: Job, scratch: Path) -> TrainingArguments:
                 "gradient_accumulation_steps": 1,
                 "save_total_limit": None,
                 "bf16": device_precision(job.compute) == "bf16",
+                "fp16": device_precision(job.compute) == "fp16",
                 "use_cpu": not has_gpu(job.compute),
                 "deepspeed": zero_settings(job.compute),
                 "disable_tqdm": True,
@@ -115,8 +119,8 @@ def training_arguments(job: Job, scratch: Path) -> TrainingArguments:
 
 
 def batch_plan(job: Job) -> BatchPlan:
-    lengths = np.minimum(job.train.lengths, job.max_length)
-    return BatchPlan(lengths=lengths, seed=job.seed, **job.settings.global_batch(job.compute.max_workers))
+    widths = np.minimum(job.train.widths, job.max_length)
+    return BatchPlan(lengths=widths, seed=job.seed, **job.settings.global_batch(job.compute.max_workers))
 
 
 def loss_weights(job: Job) -> np.ndarray:
@@ -126,6 +130,23 @@ def loss_weights(job: Job) -> np.ndarray:
         labels = [job.train.labels_of(row) for row in range(len(job.train))]
         counts = class_counts(labels, len(job.class_map))
     return class_weights(setting, counts, job.class_map)
+
+
+def check(job: Job, here: bool) -> None:
+    """ConfigError where arguments, classes, layers or the validation side do not fit each other; trains nothing.
+
+    ``here``: it will be trained in this process, whose device has to suit the arguments.
+    """
+    if here:
+        with Scratch("check") as folder:
+            training_arguments(job, folder)
+    batch_plan(job)
+    if job.settings.class_weights != "balanced":
+        loss_weights(job)
+    freeze_prefix(job.model, job.freeze_layers)
+    if job.settings.early_stopping_patience is not None:
+        evaluates = job.validation is not None and job.settings.arguments["eval_strategy"] != "no"
+        early_stopping(job, evaluates and job.settings.keep_best, 1)
 
 
 def build_trainer(job: Job, scratch: Path) -> PlanTrainer:
@@ -140,6 +161,7 @@ def build_trainer(job: Job, scratch: Path) -> PlanTrainer:
         pad_id=job.pad_id,
         max_rows=arguments.per_device_train_batch_size,
         max_tokens=job.settings.max_tokens_per_device,
+        model=job.model,
     )
     trainer = PlanTrainer(
         plan=batch_plan(job),
@@ -173,22 +195,21 @@ def fit(
         WorkFailedError: the loss is no longer finite.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="sortase-train-") as folder,
+        Scratch("train") as scratch,
         own_random_state(job.seed),
         without_library_bars(),
     ):
-        scratch = Path(folder)
         ranks = ranks or Ranks()
         trainer = build_trainer(job, scratch)
         selecting = trainer.args.metric_for_best_model is not None
         sign = 1 if trainer.args.greater_is_better else -1
         stop = StopOnRequest(should_stop, len(trainer.plan), ranks)
         chosen_by = job.settings.metric if selecting else None
-        trainer.add_callback(Speed(trainer.batches, checkpoints))
+        trainer.add_callback(Speed(trainer, checkpoints))
         trainer.add_callback(Recorder(events, checkpoints, chosen_by, sign, report))
         trainer.add_callback(stop)
         trainer.add_callback(SaveAfterEvaluation(len(trainer.plan)))
-        if ranks.is_first:
+        if ranks.is_first and not job.settings.arguments.get("disable_tqdm"):
             trainer.add_callback(ShowProgress())
         if job.settings.early_stopping_patience is not None:
             trainer.add_callback(early_stopping(job, selecting, sign))
@@ -199,10 +220,13 @@ def fit(
         started = time.monotonic()
         torch.manual_seed(job.seed)
         try:
-            trainer.train(resume_from_checkpoint=str(resumed[1]) if resumed else None)
-        except BaseException:
+            with explained_memory(lambda: too_large(job, trainer)), weights_only(job.compute):
+                trainer.train(resume_from_checkpoint=str(resumed[1]) if resumed else None)
+        except BaseException as error:
             with suppress(Exception):  # why training ended matters more
                 checkpoints.wait()  # its files lie in the folder that is removed now
+            if isinstance(error, ImportError) and not isinstance(error, SortaseError):
+                raise MissingExtraError(f"a training argument needs another package: {error}") from error
             raise
         seconds = time.monotonic() - started
         checkpoints.wait()
@@ -212,25 +236,38 @@ def fit(
                 f"stopped on request at step {trainer.state.global_step} of {trainer.state.max_steps}; "
                 "its checkpoint is stored, the same command continues from there"
             )
-        whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        whole = trainer.whole_weights()
         best: int | None = trainer.state.global_step
         weights = whole
         if selecting and ranks.is_first:
             best, weights = take_best(trainer, whole, checkpoints, scratch, say)
         if ranks.world_size == 1 and trainer.deepspeed is None:
             job.model.load_state_dict(weights, strict=False)
+            trainer.release()
         told = summary(job, trainer, seconds, best if selecting else None, resumed and resumed[0].step)
         told["checkpoint_wait_seconds"] = round(max(ranks.gather(checkpoints.waited)), 3)
+        told["data_wait_seconds"] = round(max(ranks.gather(trainer.data_wait_seconds)), 3)
         told |= rates(trainer, seconds, ranks)
         return Fitted(trainer, told, weights if ranks.is_first else None)
 
 
+def too_large(job: Job, trainer: PlanTrainer) -> str:
+    """What was computed when the device's memory ran out, and what makes it smaller without another global batch."""
+    rows, length = trainer.computing
+    given = job.settings.global_batch_size or job.settings.global_batch_tokens
+    keep = "" if given else f" and train.global_batch_size: {trainer.plan.batch_size}"
+    device = job.settings.max_tokens_per_device
+    checkpointing = "" if trainer.args.gradient_checkpointing else ", or set train.gradient_checkpointing: true"
+    return (
+        f"training on {rows} rows of {length:,} tokens at a time does not fit the memory of the GPU. The global batch "
+        f"stays the same with a lower train.max_tokens_per_device ({device or f'not set; it was {rows * length}'}), or "
+        f"with a lower train.per_device_train_batch_size ({trainer.batches.max_rows}){keep}{checkpointing}"
+    )
+
+
 def early_stopping(job: Job, selecting: bool, sign: int) -> EarlyStopping:
     if not selecting:
-        raise ConfigError(
-            "train.early_stopping_patience needs evaluations on a validation side: "
-            "split.validation_size above 0, train.eval_strategy other than 'no', and train.keep_best"
-        )
+        raise ConfigError(EARLY_STOPPING)
     settings = job.settings
     return EarlyStopping(
         settings.metric, sign, settings.early_stopping_patience or 1, settings.early_stopping_threshold
@@ -244,17 +281,24 @@ def take_best(
     scratch: Path,
     say: Callable[[str], None],
 ) -> tuple[int | None, dict[str, torch.Tensor]]:
-    """Step and weights of the best checkpoint; without an intact one no step, and the last weights."""
-    for best in checkpoints.best_first():
-        if best.step == trainer.state.global_step:
-            return best.step, last
-        try:
-            folder = best.download(scratch / "best")
-        except (DamagedError, FileNotFoundError) as error:
-            say(f"train: the checkpoint of step {best.step} was the best but is damaged, taking the next: {error}")
-            continue
-        return best.step, load_file(folder / "model.safetensors")
-    return None, last
+    """Step and weights of the best checkpoint; where none was evaluated no step, and the last weights.
+
+    Raises DamagedError where the best one is not what was written.
+    """
+    best = checkpoints.best()
+    if best is None:
+        say("train: no checkpoint was evaluated; the model has the last weights")
+        return None, last
+    if best.step == trainer.state.global_step:
+        return best.step, last
+    try:
+        folder = best.download(scratch / "best")
+    except (DamagedError, MissingInputError) as error:
+        raise DamagedError(
+            f"the best checkpoint, of step {best.step}, is damaged, and its weights are lost: {error}. Remove "
+            f"{best.url}, and the same command takes the next best one"
+        ) from error
+    return best.step, load_file(folder / "model.safetensors")
 
 
 def summary(job: Job, trainer: PlanTrainer, seconds: float, best: int | None, resumed: int | None) -> dict[str, Any]:

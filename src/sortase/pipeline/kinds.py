@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +15,13 @@ import numpy as np
 from ..config.prepare import DataSpec, LabelSpec, SplitSpec
 from ..data import classmap
 from ..data.decide import Decision
-from ..data.labelling import Labelling, RowLabels, TokenLabels
-from ..data.labels import GeneClasses, gene_classes, read_gene_classes
+from ..data.gene_classes import GeneClasses, gene_classes, read_gene_classes
+from ..data.labelling import Labelling, RowLabels, TagLabels, TokenLabels
+from ..data.passes import Rows
+from ..data.select import holdings
 from ..data.source import Source, require_column
 from ..data.summary import Total
+from ..data.tags import CountTags, Tags, check_tags_column, tag_names
 from ..errors import ConfigError, InputError, InputTypeError
 
 
@@ -40,14 +44,14 @@ class SequenceKind:
         return Loaded(classmap.check(labels.mapping) if labels.mapping is not None else None)
 
     def class_column(self, source: Source, data: DataSpec, labels: LabelSpec) -> str | None:
-        require_column(source, str(labels.column), "labels")
+        require_column(source, str(labels.column), "labels.column")
         return labels.column
 
     def check_split(self, split: SplitSpec) -> None:
         if split.strategy == "token":
             raise ConfigError("split.strategy token holds out labelled tokens; with labels.task sequence use another")
 
-    def labelling(self, decision: Decision, loaded: Loaded) -> Labelling:
+    def labelling(self, decision: Decision, loaded: Loaded, rows: Rows, run: Map) -> Labelling:
         names = [name for name in decision.names if name is not None]
         if loaded.class_map is not None and (unseen := [name for name in names if name not in loaded.class_map]):
             raise InputError(_unknown(unseen, decision, loaded.class_map))
@@ -67,12 +71,12 @@ def _unknown(labels: list[str], decision: Decision, class_map: Mapping[str, int]
     labels = sorted(labels, key=lambda name: (-rows[name], name))
     shown = ", ".join(f"{name!r} ({rows[name]:,} row{'s' if rows[name] != 1 else ''})" for name in labels[:_MOST])
     more = f" and {len(labels) - _MOST} more" if len(labels) > _MOST else ""
-    what, verb = ("labels", "are") if len(labels) > 1 else ("label", "is")
+    what, verb, which = ("labels", "are", "each") if len(labels) > 1 else ("label", "is", "it")
     return (
-        f"{what} {shown}{more} {verb} not in label_mapping, which has {sorted(class_map)}. Say with labels.rename "
-        f"which of these each counts as (labels.rename: {{{labels[0]}: CLASS}}; null drops its rows), add them to the "
-        "mapping, or filter their rows away; in a retraining the classes are the champion's, and retrain.new_labels: "
-        "drop leaves the rows out"
+        f"{what} {shown}{more} {verb} not in label_mapping, which has {sorted(class_map)}. Give {which} an id there, "
+        f"or leave {which} out with data.filter. In run.yaml labels.rename says which class {which} counts as "
+        f"(labels.rename: {{{labels[0]}: CLASS}}; null drops its rows), and in a retraining, where the classes are the "
+        "champion's, retrain.new_labels: drop leaves its rows out"
     )
 
 
@@ -86,13 +90,15 @@ class TokenKind:
         from ..data import vocabulary
 
         if labels.gene_class_dict is None or labels.vocabulary is None:
-            raise InputTypeError("token labels need gene_class_dict and a vocabulary (token dictionary file)")
+            raise InputTypeError("labels.gene_class_dict needs labels.vocabulary, the dictionary of token ids")
         classes = read_gene_classes(labels.gene_class_dict)
         known = vocabulary.read(labels.vocabulary)
         class_map = self._class_map(classes, labels.mapping)
-        content = json.dumps([sorted(classes.items()), sorted(known.items())], default=int)
-        identity = hashlib.sha256(content.encode()).hexdigest()
-        return Loaded(class_map, gene_classes(classes, known, class_map), identity)
+        content: list[Any] = [sorted(classes.items()), sorted(known.items())]
+        if labels.overlap != "error":
+            content += [labels.overlap, *(classes if labels.overlap != "drop" else ())]  # whose order decides
+        identity = hashlib.sha256(json.dumps(content, default=int).encode()).hexdigest()
+        return Loaded(class_map, gene_classes(classes, known, class_map, labels.overlap), identity)
 
     def _class_map(self, classes: Mapping[str, Any], mapping: Mapping[str, int] | None) -> dict[str, int]:
         if len(classes) < 2:
@@ -120,7 +126,7 @@ class TokenKind:
     def check_split(self, split: SplitSpec) -> None:
         """All strategies fit."""
 
-    def labelling(self, decision: Decision, loaded: Loaded) -> Labelling:
+    def labelling(self, decision: Decision, loaded: Loaded, rows: Rows, run: Map) -> Labelling:
         if loaded.class_map is None or loaded.genes is None:
             raise InputTypeError("token labels need gene classes")
         return TokenLabels(loaded.class_map, loaded.genes)
@@ -136,9 +142,57 @@ class TokenKind:
         return column
 
 
+@dataclass(frozen=True)
+class TagKind:
+    """The labels of a row's tokens are in ``column``."""
+
+    column: str
+    name = "token"
+    required = False
+
+    def load(self, labels: LabelSpec) -> Loaded:
+        return Loaded(classmap.check(labels.mapping) if labels.mapping is not None else None, None, "tags")
+
+    def class_column(self, source: Source, data: DataSpec, labels: LabelSpec) -> None:
+        check_tags_column(require_column(source, self.column, "labels.column"))
+        for name in ("rare_threshold", "max_examples_per_class"):
+            if getattr(data, name):
+                raise InputError(f"{name} needs one class a row, and column '{self.column}' has one a token")
+
+    def check_split(self, split: SplitSpec) -> None:
+        """All strategies fit; token needs one label a token, which is checked when it divides."""
+
+    def labelling(self, decision: Decision, loaded: Loaded, rows: Rows, run: Map) -> Labelling:
+        tags = Tags(self.column, tag_names(rows.source.features, self.column))
+        counts: Counter[str] = Counter()
+        for part in run(CountTags(rows, tags), rows.source.units):
+            counts.update(part)
+        if loaded.class_map is not None and (unseen := [name for name in counts if name not in loaded.class_map]):
+            shown = holdings(sorted(unseen, key=lambda name: (-counts[name], name)))
+            raise InputError(f"column '{self.column}' has labels that label_mapping lacks: {shown}; add them to it")
+        if len(counts) < 2:
+            held = f"only {min(counts)!r}" if counts else "no label"
+            raise InputError(f"column '{self.column}' has {held} in the rows left; a classifier needs two classes")
+        return TagLabels(loaded.class_map or classmap.build(counts), tags)
+
+    def tokens(self, labelling: Labelling, total: Total) -> None:
+        """A token may have another label in another place."""
+
+    def stratify(self, column: str | None, source: Source) -> None:
+        """Rows have no class."""
+
+
 _MOST = 10
-Kind = SequenceKind | TokenKind
-KINDS: dict[str, Kind] = {"sequence": SequenceKind(), "token": TokenKind()}
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+Kind = SequenceKind | TokenKind | TagKind
+
+
+def kind_of(labels: LabelSpec) -> Kind:
+    if labels.task == "sequence":
+        return SequenceKind()
+    if labels.gene_class_dict is None and labels.column is not None:
+        return TagKind(labels.column)
+    return TokenKind()
 
 
 def token_arrays(tokens: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,15 +10,15 @@ import csv
 import io
 import json
 import math
-import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from .. import storage
-from ..errors import ExistingOutputError
-from .run_folder import RunFolder, changes, digest
+from ..errors import ExistingOutputError, StorageError
+from ..scratch import Scratch
+from .made import difference
+from .run_folder import RunFolder, changes, identity
 
 COLUMNS = ("trial", "status", "metric", "step", "seconds")
 SETTINGS = "settings.json"
@@ -29,7 +29,7 @@ Status = Literal["unfinished", "done", "pruned", "failed"]
 class Trial:
     """``metric`` is that of the model which the trial keeps. ``start_seconds``: from its hyperparameters being given
     to the beginning of training, in a process that was ``fresh`` or had trained before. ``final``: a failure that
-    would only repeat itself."""
+    would only repeat itself. ``sweep``: names the settings that all its trials share."""
 
     number: int
     parameters: dict[str, Any]
@@ -43,6 +43,7 @@ class Trial:
     finished: str | None = None
     error: str | None = None
     final: bool = False
+    sweep: str = ""
 
     @property
     def name(self) -> str:
@@ -60,7 +61,7 @@ def name_of(number: int) -> str:
 
 def trial_folder(folder: RunFolder, number: int) -> RunFolder:
     """The trial's own run folder, for its checkpoints, its timeline and its model."""
-    return RunFolder(folder.path("tune", name_of(number)))
+    return RunFolder(folder.path("tune", name_of(number)), whole=folder)
 
 
 class Leaderboard:
@@ -70,18 +71,22 @@ class Leaderboard:
         self.folder = folder
         self.lower = lower
         self.trials: dict[int, Trial] = {}
+        self.sweep = ""
 
     def load(self) -> None:
-        """What an earlier attempt has left."""
+        """What an earlier attempt at the same sweep has left."""
         url = self.folder.path("tune")
+        self.sweep = identity(self.folder.read(f"tune/{SETTINGS}") or {})
         for name in storage.list_files(url) if storage.exists(url) else []:
             if name.startswith("trial-") and name.count("/") == 1 and name.endswith("/trial.json"):
                 found = Trial(**storage.read_json(storage.join(url, *name.split("/"))))
-                self.trials[found.number] = found
+                if found.sweep in ("", self.sweep):  # without it of an earlier release
+                    self.trials[found.number] = found
 
     def put(self, trial: Trial) -> None:
         """Write a trial down; the table follows when it has ended."""
         self.folder.fence()
+        trial = replace(trial, sweep=self.sweep)
         self.trials[trial.number] = trial
         storage.write_json(self.folder.path("tune", trial.name, "trial.json"), asdict(trial))
         if trial.status != "unfinished":
@@ -128,25 +133,50 @@ def claim_sweep(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> Non
 
     The number of trials is not among them: a sweep may be made longer.
     """
+    if not sweep_fits(folder, inputs, replace):
+        storage.remove(folder.path("tune"))
+    storage.write_json(folder.path("tune", SETTINGS), _sweep_settings(inputs))
+
+
+def sweep_fits(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> bool:
+    """Whether there is no sweep with other settings; without ``replace`` such a one is refused."""
     url = folder.path("tune", SETTINGS)
+    plain = _sweep_settings(inputs)
+    earlier = storage.read_json(url) if storage.exists(url) else None
+    if earlier is None or identity(earlier) == identity(plain):
+        return True
+    if not replace:
+        raise ExistingOutputError(
+            f"{folder.path('tune')} holds a sweep that began with other settings: {changes(earlier, plain)}. "
+            "Use --replace (replace=True) to discard it, or another run name"
+        )
+    return False
+
+
+def _sweep_settings(inputs: dict[str, Any]) -> Any:
     plain = json.loads(json.dumps(inputs, default=str))
     plain["tune"].pop("trials")
-    earlier = storage.read_json(url) if storage.exists(url) else None
-    if earlier is not None and digest(earlier) != digest(plain):
-        if not replace:
-            raise ExistingOutputError(
-                f"{folder.path('tune')} holds a sweep that began with other settings: {changes(earlier, plain)}. "
-                "Use --replace (replace=True) to discard it, or another run name"
-            )
-        storage.remove(folder.path("tune"))
-    storage.write_json(url, plain)
+    return plain
 
 
 def take_model(folder: RunFolder, trial: Trial) -> None:
-    """Copy the trial's model to where the run's model lies."""
-    source = trial_folder(folder, trial.number).model
-    with tempfile.TemporaryDirectory(prefix="sortase-best-") as scratch:
-        local = Path(scratch) / "model"
+    """Copy the trial's model to where the run's model lies.
+
+    StorageError where it is not what the trial saved; the trial is unfinished then.
+    """
+    own = trial_folder(folder, trial.number)
+    told = own.read("run.json")
+    name = "run.json" if told is None else difference(own.url, told.get("files") or {})
+    if name is not None:
+        undone = asdict(replace(trial, status="unfinished", finished=None))
+        storage.write_json(own.path("trial.json"), undone)
+        raise StorageError(
+            f"{own.path(*name.split('/'))} is not what {trial.name} made: an earlier attempt or another program has "
+            "written there meanwhile; the same command goes on with this trial"
+        )
+    source = own.model
+    with Scratch("best") as scratch:
+        local = scratch / "model"
         storage.download(source, local)
         folder.fence()
         if folder.model_name:

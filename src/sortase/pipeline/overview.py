@@ -11,7 +11,7 @@ from typing import Any
 from .. import storage
 from ..errors import MissingInputError
 from .attempts import outcomes
-from .events import Events
+from .events import read_events
 from .preflight import in_words
 from .run_folder import FITTING, RunFolder
 
@@ -82,13 +82,13 @@ def overview(folder: RunFolder) -> Overview:
     Raises:
         MissingInputError: nothing has been run there yet.
     """
-    begun = folder.read("attempt.json")
+    begun = folder.holder()
     ended = {outcome["attempt"]: outcome for outcome in outcomes(folder.url)}
     number = max([*ended, begun["number"] if begun else 0])
     if not number:
         raise MissingInputError(f"{folder.url} holds no run: nothing has begun there")
     outcome = ended.get(number)
-    lines = Events(folder.path("events.jsonl")).lines
+    lines = read_events(folder)
     stage = next((line["stage"] for line in reversed(lines) if line["event"] in ("start", "end")), None)
     is_over = {line["stage"]: line["event"] == "end" for line in lines if line["event"] in ("start", "end")}
     marks = folder.stages()

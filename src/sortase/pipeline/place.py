@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import storage
+from .._contents import is_cache, is_litter
 from ..data.shards import INFO, STATE
 from ..data.source import FolderSource, Source
 from ..errors import ExistingOutputError, InputError, SortaseError
@@ -53,8 +54,12 @@ class Place:
         if not storage.exists(storage.join(self.dataset, STATE)):
             return None
         url = storage.join(self.dataset, MARK)
-        found: dict[str, Any] = storage.read_json(url) if storage.exists(url) else {"inputs": "unknown"}
+        found: dict[str, Any] = storage.read_json(url) if storage.exists(url) else {"inputs": None}
         return found
+
+    def made(self) -> dict[str, Any]:
+        """The mark of a dataset that is finished; MissingInputError where it is lost."""
+        return dict(storage.read_json(storage.join(self.dataset, MARK)))
 
     def described(self) -> dict[str, Any] | None:
         """The finished prepare.json."""
@@ -71,6 +76,10 @@ class Place:
         """ExistingOutputError when something made from other inputs is there."""
         remedy = "Ask for replacement (--replace, replace=True), or choose another name"
         mark = self.mark()
+        if mark is not None and mark["inputs"] is None:
+            raise ExistingOutputError(
+                f"{self.dataset} exists without {MARK}: it lost that file, or prepare did not make it. {remedy}"
+            )
         if mark is not None and mark["inputs"] != inputs:
             raise ExistingOutputError(f"{self.dataset} exists and was made from other inputs or settings. {remedy}")
         described = self.described() if whole else None
@@ -80,7 +89,7 @@ class Place:
     def clear(self) -> None:
         """Remove the dataset and its class map; a folder with files that prepare does not write is refused."""
         for name in storage.list_files(self.dataset) if storage.exists(self.dataset) else []:
-            if not _OURS.fullmatch(name):
+            if not (_OURS.fullmatch(name) or is_litter(name) or is_cache(name)):
                 raise ExistingOutputError(
                     f"{self.dataset} holds {name}, which prepare did not write; choose another prefix"
                 )

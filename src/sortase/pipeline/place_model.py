@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from ..config.compute import ComputeSpec
 from ..errors import InfrastructureError
+from ..model.device_memory import release_cache
 
 
 def has_gpu(compute: ComputeSpec) -> bool:
@@ -18,13 +21,36 @@ def has_gpu(compute: ComputeSpec) -> bool:
 
 
 def device_precision(compute: ComputeSpec) -> str:
-    """``bf16`` or ``fp32``: what was asked for, or bf16 where a GPU has it."""
+    """``bf16``, ``fp16`` or ``fp32``: the one of the settings, or bf16 where a GPU has it in hardware, fp16 on others.
+
+    PyTorch also emulates bf16 (on a T4 or V100), which is slower than fp32.
+    """
     if compute.precision != "auto":
         return compute.precision
-    return "bf16" if has_gpu(compute) and torch.cuda.is_bf16_supported() else "fp32"
+    if not has_gpu(compute):
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def place_model(model: Any, compute: ComputeSpec) -> str:
     """Move a model to its device; returns the precision to compute in."""
     model.to("cuda" if has_gpu(compute) else "cpu")
     return device_precision(compute)
+
+
+@contextmanager
+def model_on_device(model: Any, compute: ComputeSpec | None) -> Iterator[str]:
+    """A model on its device for as long as it is used there; gives the precision to compute in.
+
+    Without ``compute`` other processes do the work: the model stays where it is.
+    """
+    if compute is None:
+        yield "fp32"
+        return
+    release_cache()  # of whatever was trained before
+    try:
+        yield place_model(model, compute)
+    finally:
+        if next(model.parameters()).device.type == "cuda":
+            model.to("cpu")
+            release_cache()

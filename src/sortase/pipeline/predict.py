@@ -9,14 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import arguments as check
 from ..config.evaluate import PredictSpec
 from ..data.checks import check_tokens, overlong
 from ..data.sequences import IGNORED, Sequences
 from ..errors import InputError
 from ..model.inference import stream
+from ..model.inputs import check_token_types
 from ..model.load import Trained, load_trained
 from ..model.scores import Scores
 from ..model.task import task_of
+from .made_model import check_model
 from .parts import Elsewhere, Part, Scorer, divide, gather, part_folder
 from .predictions import PredictionTable, parquet_writer
 
@@ -44,7 +47,14 @@ def predict(
     if elsewhere is not None:
         counts = _in_parts(trained, sequences, settings.batch_size, table, url, elsewhere)
     else:
-        found = stream(trained, sequences, batch_size=settings.batch_size, precision=precision, what="predict")
+        found = stream(
+            trained,
+            sequences,
+            batch_size=settings.batch_size,
+            precision=precision,
+            what="predict",
+            setting="predict.batch_size",
+        )
         counts = _write(found, sequences, table, url)
     return dict(sorted(counts.items()))
 
@@ -79,6 +89,14 @@ def _in_parts(
     return counts
 
 
+@check.public(
+    model_dir=check.model,
+    dataset_path=check.dataset_or_path,
+    classifier_type=check.choice("sequence", "cell", "token", "gene"),
+    batch_size=check.count(1),
+    num_workers=check.count(),
+    return_logits=check.flag,
+)
 def predict_from_checkpoint(
     model_dir: str,
     dataset_path: str,
@@ -102,16 +120,17 @@ def predict_from_checkpoint(
         ``return_logits`` also float32 logits ``[predictions, classes]``. Tokens beyond the model's longest sequence
         were not read: their id is -100, their logits are NaN, and a warning counts the rows.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    trained = load_trained(model_dir, task_of(classifier_type))
-    sequences = Sequences.open(dataset_path)
-    _check(trained, sequences)
+    with check.naming("model_dir"):
+        check_model(model_dir)
+        trained = load_trained(model_dir, task_of(classifier_type))
+    with check.naming("dataset_path"):
+        sequences = Sequences.open(dataset_path)
+        _check(trained, sequences)
     ends = np.cumsum(trained.task.unit_counts(sequences.lengths), dtype=np.int64)
     starts = np.concatenate([[0], ends])
     ids = np.full(starts[-1], IGNORED)
     logits = np.full((starts[-1], len(trained.class_map)) if return_logits else 0, np.nan, dtype=np.float32)
-    for found in stream(trained, sequences, batch_size=batch_size):
+    for found in stream(trained, sequences, batch_size=batch_size, setting="batch_size"):
         places = starts[found.rows] + found.positions
         ids[places] = found.logits.argmax(axis=1)
         if return_logits:
@@ -122,9 +141,11 @@ def predict_from_checkpoint(
 def _check(trained: Trained, sequences: Sequences) -> None:
     """Refuse what the model cannot read at all, and say what it cannot read whole."""
     check_tokens(sequences, trained.model.config.vocab_size)
+    if note := check_token_types(sequences, trained.model):
+        warnings.warn(note, stacklevel=3)
     if cut := overlong(sequences, trained.max_length):
         warnings.warn(
             f"{cut} of {len(sequences)} sequences are longer than the model reads; "
             f"only their first {trained.max_length} tokens count",
-            stacklevel=3,
+            stacklevel=4,
         )

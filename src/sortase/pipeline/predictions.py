@@ -23,10 +23,10 @@ MOST_PICKLED = 50_000_000
 class PredictionTable:
     """Turns scores into Arrow tables.
 
-    Columns: ``row``; ``position`` and ``token`` where tokens are labelled; the carried columns; ``label`` where there
-    is one; ``prediction`` and its ``probability``; with ``top_k`` above 1 ``prediction_2``, ``probability_2``, …; and
-    ``p_<class>`` for up to 100 classes. Below ``threshold`` the prediction is ``unknown``. A carried column that has
-    the name of one of these is an InputError.
+    Columns: ``row``; where tokens are labelled ``position`` (among the row's tokens, without padding) and ``token``;
+    the carried columns; ``label`` where there is one; ``prediction`` and its ``probability``; with ``top_k`` above 1
+    ``prediction_2``, ``probability_2``, …; and ``p_<class>`` for up to 100 classes. Below ``threshold`` the prediction
+    is ``unknown``. A carried column that has the name of one of these is an InputError.
     """
 
     def __init__(
@@ -113,7 +113,8 @@ def copy_tables(url: str, append: Callable[[pa.Table], None]) -> None:
 
 
 class PickledPredictions:
-    """``{"rows", "positions", "labels", "predictions", "probabilities", "classes"}`` of arrays.
+    """``{"rows", "positions", "labels", "predictions", "probabilities", "classes"}`` of arrays, and ``y_true`` and
+    ``y_pred``: labels and predictions by the names that stFormer's plots read.
 
     Beyond 50 million probabilities they are left out (None): that much belongs into the Parquet file alone. The rest
     takes 20 bytes a unit.
@@ -150,4 +151,5 @@ class PickledPredictions:
     def write(self, url: str) -> None:
         arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self._parts.items()}
         arrays["probabilities"] = None if self._probabilities is None else np.concatenate(self._probabilities)
-        pickles.dump(url, arrays | {"classes": self.classes})
+        names = {"y_true": arrays["labels"], "y_pred": arrays["predictions"]}  # a pickle holds an array once
+        pickles.dump(url, arrays | names | {"classes": self.classes})

@@ -9,21 +9,19 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import pyarrow as pa
+from functools import cached_property
 
 from .. import storage
 from ..config.run import Config
-from ..data.labels import read_gene_classes
-from ..data.shards import INFO, STATE, features_of
-from ..data.source import FolderSource, open_folder, require_column, rows_of
-from ..errors import InputError
+from ..config.tokenize import TokenizeSpec
+from ..data.count_files import input_urls
+from ..data.source import FolderSource, Source, rows_of
+from ..errors import MissingExtraError
 from .place import Place
+from .preflight_inputs import check_counts, check_tokenized, looked_at, predicted, readable
 from .prepare import check_inputs
 from .run_folder import RunFolder
 from .tracking import check_tracking
-
-TOKENIZED = ("input_ids", "length", "n_counts", "cell_id")  # columns that the tokenize stage makes itself
 
 
 def preflight(
@@ -71,15 +69,17 @@ class _Preflight:
         config = self.config
         spec = config.tokenize
         if spec is not None and self.wants("tokenize"):
-            _readable(spec.input, spec.vocabulary, spec.medians, spec.gene_names)
+            readable(*input_urls(spec), spec.vocabulary, spec.medians, spec.gene_names)
         rows = self._check_data() if self.wants("prepare") else self._prepared_rows()
         if config.predict is not None and self.wants("predict"):
-            _readable(config.predict.dataset)
+            self._check_predicted()
         if self.wants(config.fitting):
             from .preflight_model import check_model
 
             check_tracking(config.tracking, self.folder, here=not (self.from_outside or config.compute.max_workers))
             yield check_model(config, self.device_memory, elsewhere=self.from_outside)
+            if self.wants("prepare") and config.data.dataset is not None:
+                self._check_rows()
             yield self._expected(rows)
         if self.from_outside:
             return
@@ -90,10 +90,9 @@ class _Preflight:
         """Columns, filters, classes and their files; rows where they are counted without reading them."""
         config = self.config
         if config.data.dataset is None:
-            _check_tokenized(config)
+            check_tokenized(config, self._tokenized(config.tokenize))
             return Rows(None)
-        url = config.data.dataset
-        source = _peek(url) if storage.is_remote(url) else open_folder(url)
+        source = self._data
         Place(self.folder.path("data"), config.run.prefix).check(source)
         with warnings.catch_warnings(action="ignore"):  # prepare gives them again
             check_inputs(source, config.data, config.labels, config.split, config.run.seed)
@@ -102,6 +101,45 @@ class _Preflight:
         rows = min(rows_of(source), config.data.max_examples or rows_of(source))
         held_out = 0.0 if config.split.strategy in ("column", "token") else _held_out(config)
         return Rows(round(rows * (1 - held_out)))
+
+    def _tokenized(self, spec: TokenizeSpec | None) -> Source | None:
+        """Columns of what the tokenize stage makes, by its input."""
+        made = self.folder.path("data", "tokenized.dataset")
+        if not self.wants("tokenize"):
+            return looked_at(made) if storage.exists(made) else None
+        if spec is None or (self.from_outside and not all(map(storage.is_remote, input_urls(spec)))):
+            return None
+        try:
+            return FolderSource(made, check_counts(spec), {}, (), "")
+        except MissingExtraError:
+            if self.from_outside:  # what reads them is wanted where the run will be
+                return None
+            raise
+
+    def _check_predicted(self) -> None:
+        config = self.config
+        if config.predict is None:
+            return
+        source = predicted(config.predict, config.labels.task)
+        if self.wants(config.fitting):
+            from .preflight_model import architecture
+            from .preflight_rows import check_predicted_ids
+
+            found = architecture(config)
+            if found is not None and found.whole:
+                check_predicted_ids(source, found.config.vocab_size)
+
+    @cached_property
+    def _data(self) -> FolderSource:
+        return looked_at(str(self.config.data.dataset))
+
+    def _check_rows(self) -> None:
+        from .preflight_model import architecture
+        from .preflight_rows import check_token_ids
+
+        found = architecture(self.config)
+        if found is not None and found.whole:
+            check_token_ids(self._data, self.config, found.config.vocab_size)
 
     def _prepared_rows(self) -> Rows:
         """As the prepare stage has counted them."""
@@ -141,52 +179,3 @@ def in_words(seconds: float) -> str:
     """A duration for a person."""
     minutes = seconds / 60
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _check_tokenized(config: Config) -> None:
-    """What is known of a dataset that the tokenize stage makes: the columns it was told to carry along."""
-    spec, labels = config.tokenize, config.labels
-    _readable(labels.vocabulary)
-    if labels.gene_class_dict is not None:
-        read_gene_classes(labels.gene_class_dict)
-    if spec is None or spec.columns is None:
-        return
-    schema = pa.schema([(name, pa.null()) for name in dict.fromkeys([*TOKENIZED, *spec.columns])])
-    made = FolderSource("the tokenised dataset (tokenize.columns)", schema, {}, (), "")
-    wanted = {"labels": labels.column if labels.task == "sequence" else None, "the split": config.split.column}
-    for what, name in [*wanted.items(), *(("filter", name) for name in config.data.filter)]:
-        if name is not None:
-            require_column(made, name, what)
-
-
-def _readable(*urls: str | None) -> None:
-    """Each exists, and its first file can be opened."""
-    for url in filter(None, urls):
-        if not storage.exists(url):
-            storage.fetch(url)  # raises, and says what is near it
-        name = next(iter(storage.list_files(url)), None)
-        if name is None:
-            raise InputError(f"{url} is an empty folder")
-        with storage.open_input(storage.join(url, *name.split("/")) if name else url) as file:
-            file.read(1)
-
-
-def _peek(url: str) -> FolderSource:
-    """Columns of a remote dataset from the first bytes of its first file; it is not copied and shows no rows here."""
-    if not storage.exists(storage.join(url, STATE)):
-        _readable(url)
-        raise InputError(f"{url} is not a dataset: a folder that save_to_disk wrote holds {STATE}")
-    info_url = storage.join(url, INFO)
-    info = storage.read_json(info_url) if storage.exists(info_url) else {}
-    try:
-        first = storage.join(url, storage.read_json(storage.join(url, STATE))["_data_files"][0]["filename"])
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{url}/{STATE} names no data files") from error
-    with storage.open_input(first) as file:
-        try:
-            schema = pa.ipc.open_stream(file).schema.remove_metadata()
-        except pa.ArrowException as error:
-            raise InputError(f"{first} is no Arrow stream file: {error}; copy the dataset again") from error
-    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in schema.types]
-    schema = pa.schema([field.with_type(kind) for field, kind in zip(schema, kinds, strict=True)])
-    return FolderSource(url, schema, info.get("features") or features_of(schema), (), "")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from .. import storage
 from ..config.compute import ComputeSpec
 from ..config.run import Config
-from ..data.labels import read_gene_classes
-from ..errors import ConfigError, InfrastructureError, MissingInputError
-from ..model.load import has_weights, is_local_name, load_config, positions
+from ..data.gene_classes import read_gene_classes
+from ..errors import ConfigError, InfrastructureError, InputError, MissingInputError
+from ..model.foreign import without_code
+from ..model.load import describe, has_weights, load_config, positions
 from ..model.memory import Memory, Shape, estimate, gpu_memory, machine_memory, shape_of, size
 from ..model.task import task_of
 from .place_model import device_precision, has_gpu
@@ -33,10 +34,12 @@ def check_model(config: Config, device_memory: int | None, elsewhere: bool = Fal
     """
     device = None if elsewhere else _device(config.compute, device_memory)
     found = architecture(config)
+    _check_files(config)
     if found is None:
         return f"preflight: {config.model.checkpoint} lies on a hub; its memory is not estimated"
     shape = shape_of(found.config, task_of(config.labels.task), _classes(config), config.model.freeze_layers)
     needed = _needed(config, shape, positions(found.config))
+    _check_weights(config, found.config)
     workers = max(1, config.compute.min_workers)
     if device is not None and needed.least > device.memory:
         raise InfrastructureError(
@@ -48,6 +51,34 @@ def check_model(config: Config, device_memory: int | None, elsewhere: bool = Fal
     of = f" of the {size(device.memory)} of {device.name}" if device is not None else ""
     without = "" if found.whole else "; its token embeddings are not counted, the vocabulary is not made yet"
     return f"preflight: {shape.parameters:,} parameters; estimated memory of a training process: {needed}{of}{without}"
+
+
+def _check_files(config: Config) -> None:
+    """The tokenizer can be read, and the headers of the weights, where they are on this machine."""
+    from safetensors import SafetensorError, safe_open
+
+    from ..model.tokenizer import load_tokenizer
+    from ..model.weights import files
+
+    checkpoint, tokenizer = config.model.checkpoint, config.model.tokenizer
+    if tokenizer is not None and storage.is_located(tokenizer):
+        load_tokenizer(tokenizer)
+    if checkpoint is None or storage.is_remote(checkpoint) or not storage.is_located(checkpoint):
+        return
+    for path in files(storage.local_path(checkpoint)):
+        try:
+            with safe_open(path, "np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"the weights in {path} are damaged: {error}") from error
+
+
+def _check_weights(config: Config, architecture: PretrainedConfig) -> None:
+    """Weights on this machine fit the architecture: only the head and the pooler are new."""
+    spec = config.model
+    if spec.checkpoint is not None and storage.is_located(spec.checkpoint) and not storage.is_remote(spec.checkpoint):
+        classes = {str(index): index for index in range(_classes(config))}
+        describe(task_of(config.labels.task), classes, spec.checkpoint, architecture, 0, spec.config)
 
 
 def _needed(config: Config, shape: Shape, longest: int) -> Memory:
@@ -62,7 +93,8 @@ def _needed(config: Config, shape: Shape, longest: int) -> Memory:
         workers=max(1, compute.min_workers),
         zero=zero["zero_optimization"] if zero else None,
         optimizer=settings.get("optim", "adamw_torch"),
-        gradient_checkpointing=bool(settings.get("gradient_checkpointing", False)),
+        gradient_checkpointing=bool(settings.get("activation_checkpointing", False)),
+        length=length,
     )
 
 
@@ -80,10 +112,10 @@ def architecture(config: Config) -> Architecture | None:
     if spec.checkpoint is None:
         follows, whole = _follows(config)
         return Architecture(load_config(None, spec.config, follows), whole)
-    if not is_local_name(spec.checkpoint):
+    if not storage.is_located(spec.checkpoint):
         return _cached(spec.checkpoint, spec.config)
     if not storage.exists(spec.checkpoint):
-        raise MissingInputError(f"there is no model at {spec.checkpoint}")
+        raise storage.missing(spec.checkpoint)
     if not storage.is_remote(spec.checkpoint):
         has_weights(spec.checkpoint)
         return Architecture(load_config(spec.checkpoint, spec.config), True)
@@ -101,14 +133,14 @@ def _cached(name: str, changes: dict[str, Any] | None) -> Architecture | None:
         found = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False, **settings)
     except (OSError, ValueError):
         return None
-    return Architecture(found, True)
+    return Architecture(without_code(found, name, settings), True)
 
 
 def _follows(config: Config) -> tuple[dict[str, Any], bool]:
     """Settings of a new model that follow from its tokenizer, and whether they are known; without, the smallest."""
     given = config.model.config or {}
     name = config.model.tokenizer or config.labels.vocabulary
-    if name is not None and (is_local_name(name) or config.model.tokenizer is None):
+    if name is not None and (storage.is_located(name) or config.model.tokenizer is None):
         from ..model.tokenizer import load_tokenizer
 
         tokenizer = load_tokenizer(name)

@@ -16,21 +16,22 @@ from ..config.prepare import DataSpec, LabelSpec, SplitSpec
 from ..data import classmap
 from ..data.audit import audit
 from ..data.decide import Decision, count_rows, decide
+from ..data.labelling import TagLabels
 from ..data.labels import check_label_column, check_tokens_column
+from ..data.padding import MASK
 from ..data.passes import Rows, WriteUnit, output_schema
-from ..data.select import make_filters
+from ..data.select import Filter, make_filters
 from ..data.shards import publish
 from ..data.source import Source, open_folder, open_source, require_column, rows_of
-from ..data.split import Split, make_split, split_tokens
+from ..data.split import Split, labelled_tokens, make_split, split_tokens
 from ..data.summary import Total, add_written, summarize
 from ..progress import Progress
-from .kinds import KINDS, Kind, Loaded, token_arrays
+from .kinds import Kind, Loaded, Map, kind_of, token_arrays
 from .place import MARK, Place
 from .prepared import Prepared
 
 FORMAT = 1
 TOKEN_IDS = "token ids (the tokenize stage makes them from counts, a model's tokenizer from text)"
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def prepare(
@@ -59,7 +60,7 @@ def prepare(
     other inputs are there.
     """
     opened = open_source(source)
-    kind = KINDS[labels.task]
+    kind = kind_of(labels)
     place = Place(out, prefix)
     place.check(opened)
     rows, loaded = check_inputs(opened, data, labels, split, seed)
@@ -71,11 +72,11 @@ def prepare(
         if not current:
             run = map or partial(_threads, data.nproc)
             decision = decide(rows, data, count_rows(rows, data, run), run)
-            work = _plan(place, rows, kind, decision, loaded)
+            work = _plan(place, rows, kind, decision, loaded, run)
             place.clear()
             undo.enter_context(place.dataset_or_nothing())
             _write(place, work, kind, decision, run, inputs)
-        summary = (place.mark() or {})["summary"]
+        summary = place.made()["summary"]
         if split is None:
             return place.result(summary, False, inputs, current)
         return _with_split(place, kind, split, seed, inputs, current)
@@ -85,24 +86,33 @@ def inputs_digest(
     source: Any, data: DataSpec, labels: LabelSpec, split: SplitSpec | None = None, seed: int = 42
 ) -> str:
     """Identifies the source's content and the settings (number of workers apart), without the bulk of the work."""
-    return _whole(_digest(open_source(source), data, labels, KINDS[labels.task].load(labels), seed), split)
+    return _whole(_digest(open_source(source), data, labels, kind_of(labels).load(labels), seed), split)
 
 
 def check_inputs(
     source: Source, data: DataSpec, labels: LabelSpec, split: SplitSpec | None, seed: int
 ) -> tuple[Rows, Loaded]:
     """Refuse what can be refused before reading rows; returns the candidates and what the labels need."""
-    kind = KINDS[labels.task]
+    filters, column = check_columns(source, data, labels, split)
+    kind = kind_of(labels)
+    return Rows(source, filters, column, kind.required, seed, labels.rename), kind.load(labels)
+
+
+def check_columns(
+    source: Source, data: DataSpec, labels: LabelSpec, split: SplitSpec | None
+) -> tuple[tuple[Filter, ...], str | None]:
+    """Refuse what columns that are missing, or of other types, rule out; returns the filters and the labels' column."""
+    kind = kind_of(labels)
     check_tokens_column(require_column(source, "input_ids", TOKEN_IDS))
     filters = make_filters(data.filter, source)
     column = kind.class_column(source, data, labels)
     if column is not None:
-        check_label_column(require_column(source, column, "labels"))
+        check_label_column(require_column(source, column, "labels.column"))
     if split is not None:
         kind.check_split(split)
         if split.column is not None:
             check_label_column(require_column(source, split.column, "the split"))
-    return Rows(source, filters, column, kind.required, seed, labels.rename), kind.load(labels)
+    return filters, column
 
 
 def _threads(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -111,10 +121,11 @@ def _threads(workers: int, function: Callable[[Any], Any], items: Iterable[Any])
         yield from pool.map(function, items)
 
 
-def _plan(place: Place, rows: Rows, kind: Kind, decision: Decision, loaded: Loaded) -> WriteUnit:
+def _plan(place: Place, rows: Rows, kind: Kind, decision: Decision, loaded: Loaded, run: Map) -> WriteUnit:
     """The second pass; whatever the first one found wrong is said here at the latest."""
-    labelling = kind.labelling(decision, loaded)
-    schema, features, renamed = output_schema(rows.source, labelling, None if rows.rename else rows.column)
+    labelling = kind.labelling(decision, loaded, rows, run)
+    held = labelling.tags.column if isinstance(labelling, TagLabels) else rows.column
+    schema, features, renamed = output_schema(rows.source, labelling, None if rows.rename else held)
     return WriteUnit(rows, decision.quotas, labelling, place.dataset, schema, features, renamed)
 
 
@@ -125,6 +136,7 @@ def _write(place: Place, work: WriteUnit, kind: Kind, decision: Decision, run: M
         for written in run(work, rows.source.units):
             add_written(total, written)
             progress.update(written.rows)
+    rows.source.check_unchanged()
     summary = summarize(kind.name, rows, decision, labelling, total)
     classmap.write(place.out, place.prefix, labelling.class_map)
     mark = {"inputs": inputs, "summary": summary, "tokens": kind.tokens(labelling, total)}
@@ -139,7 +151,7 @@ def _with_split(place: Place, kind: Kind, split: SplitSpec, seed: int, inputs: s
         return place.result(described, True, whole, skipped=True)
     storage.remove(place.summary)
     with place.split_or_nothing():
-        mark = place.mark() or {}
+        mark = place.made()
         made = _divide(place, kind, split, seed, mark)
         made.write(place.split)
         summary = {**mark["summary"], "split": made.summary, "inputs": whole}
@@ -148,9 +160,10 @@ def _with_split(place: Place, kind: Kind, split: SplitSpec, seed: int, inputs: s
 
 
 def _divide(place: Place, kind: Kind, split: SplitSpec, seed: int, mark: dict[str, Any]) -> Split:
-    if split.strategy == "token":
-        return split_tokens(*token_arrays(mark["tokens"]), dict(enumerate(mark["summary"]["classes"])), split, seed)
     source = open_folder(place.dataset)
+    if split.strategy == "token":
+        found = token_arrays(mark["tokens"]) if mark["tokens"] else labelled_tokens(source, "labels")
+        return split_tokens(*found, dict(enumerate(mark["summary"]["classes"])), split, seed)
     made = make_split(source, split, seed, kind.stratify(mark["summary"]["column"], source))
     made.summary["near_duplicates"] = audit(source, made.sides, seed)
     return made
@@ -165,6 +178,8 @@ def _digest(source: Source, data: DataSpec, labels: LabelSpec, loaded: Loaded, s
         "loaded": loaded.identity,
         "seed": seed,
     }
+    if MASK in source.schema.names:  # which was not read once, and then rows had other lengths
+        settings["mask"] = True
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 

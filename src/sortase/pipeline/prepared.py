@@ -28,6 +28,11 @@ class Prepared:
     def class_map(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.summary["classes"])}
 
+    @property
+    def remarks(self) -> list[str]:
+        """What became of genes that were skipped or are in several classes, in sentences."""
+        return list((self.summary.get("genes") or {}).get("remarks") or [])
+
     def table(self) -> str:
         """What each step kept, per class, for a person."""
         steps = self.summary["steps"]

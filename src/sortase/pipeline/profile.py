@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .. import storage
-from ..data.labels import flat_tokens, lengths_of
+from ..data.padding import own_tokens, token_columns
 from ..data.source import Source, open_source, rows_of
 from ..errors import ConfigError, InputError
 from ..progress import Progress
@@ -69,7 +69,7 @@ def _count(source: Source, training: np.ndarray) -> _Counts:
     start = 0
     with Progress(len(training), "profile") as progress:
         for batch in _batches(source):
-            tokens, lengths = flat_tokens(batch.column("input_ids")), lengths_of(batch.column("input_ids"))
+            tokens, lengths = own_tokens(batch)
             _check(tokens, source)
             shown = np.repeat(training[start : start + batch.num_rows], lengths)
             total.lengths = _added(total.lengths, np.bincount(lengths))
@@ -82,7 +82,7 @@ def _count(source: Source, training: np.ndarray) -> _Counts:
 
 def _batches(source: Source) -> Iterator[pa.RecordBatch]:
     for unit in source.units:
-        yield from source.read(unit, ["input_ids"])
+        yield from source.read(unit, token_columns(source.schema.names))
 
 
 def _check(tokens: np.ndarray, source: Source) -> None:
@@ -101,8 +101,6 @@ def _added(total: np.ndarray, part: np.ndarray) -> np.ndarray:
 
 def _training_rows(split: str, rows: int) -> np.ndarray:
     """Mask of the rows that training reads: all of them where tokens were held out, not rows."""
-    if not storage.exists(split):
-        return np.ones(rows, dtype=bool)
     with storage.open_input(split) as file:
         table = pq.read_table(file)
     if "row" not in table.column_names:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
+
+from ..errors import ConfigError
 
 
 class Ranks:
@@ -49,6 +52,24 @@ class JoinedRanks(Ranks):
         self._group: Any = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
         hosts = self.gather(socket.gethostname())
         self._leader = hosts.index(hosts[self.rank])
+        if dist.get_backend() == "nccl":
+            self._refuse_shared_gpus(hosts)
+
+    def _refuse_shared_gpus(self, hosts: list[str]) -> None:
+        """NCCL gives each GPU to one rank; a second one would end in an error of its own at the first step, or hang."""
+        owner: dict[Any, int] = {}
+        for rank, gpu in enumerate(zip(hosts, self.gather(self._own_gpu()), strict=True)):
+            if owner.setdefault(gpu, rank) != rank:
+                raise ConfigError(
+                    f"training workers {owner[gpu]} and {rank} share one GPU of {gpu[0]}, and NCCL needs one for each: "
+                    "give compute.gpus_per_worker at least 1, or fewer compute.workers"
+                )
+
+    def _own_gpu(self) -> str:
+        """Identity of the GPU that accelerate takes for this rank."""
+        cuda = self._torch.cuda
+        number = int(os.environ.get("LOCAL_RANK", self.rank)) % max(1, cuda.device_count())
+        return str(cuda.get_device_properties(number).uuid)
 
     def any(self, flag: bool) -> bool:
         if self.world_size == 1:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from .. import storage
-from ..errors import InputError, MissingInputError
+from ..errors import MissingInputError
+from .events import read_events
 from .run_folder import RunFolder
 
 
@@ -23,7 +23,7 @@ def report(folder_url: str) -> str:
         raise MissingInputError(f"{folder_url} is no run folder: it has no run.json")
     evaluation = folder.read("evaluation.json")
     html, figures = page(
-        run, folder.read("data/prepare.json"), evaluation, _events(folder), _token_names(folder, evaluation)
+        run, folder.read("data/prepare.json"), evaluation, read_events(folder), _token_names(folder, evaluation)
     )
     storage.remove(folder.path("figures"))
     for name, content in figures.items():
@@ -31,17 +31,6 @@ def report(folder_url: str) -> str:
     target = folder.path("report.html")
     storage.write_bytes(target, html.encode())
     return target
-
-
-def _events(folder: RunFolder) -> list[dict[str, Any]]:
-    url = folder.path("events.jsonl")
-    if not storage.exists(url):
-        return []
-    lines = storage.read_bytes(url).decode().splitlines()
-    try:
-        return [json.loads(line) for line in lines if line]
-    except json.JSONDecodeError as error:
-        raise InputError(f"{url} holds a line that is not JSON ({error}); remove that line") from error
 
 
 def _token_names(folder: RunFolder, evaluation: dict[str, Any] | None) -> dict[int, str]:

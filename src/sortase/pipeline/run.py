@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 from .. import storage
 from ..config.prepare import LabelSpec
 from ..config.run import Config
-from ..config.train import check_arguments
-from ..config.tune_space import check_names
-from ..errors import CancelledError, ConfigError
+from ..config.train import EARLY_STOPPING, check_arguments
+from ..errors import CancelledError, ConfigError, StorageError
 from ..model.task import Task, task_of
 from ..registry.models import resolve
 from ..registry.names import is_reference
 from . import logs
 from .attempts import Attempt, attempted
 from .events import Events
+from .paths import absolute, travelling
 from .preflight import preflight
-from .run_folder import FITTING, RunFolder, code, versions
+from .run_folder import FITTING, RunFolder, changes, code, identity, versions
 from .stages import STAGES, Stage
 from .stop_request import listening
 from .where import Here, Where
+from .zero import zero_settings
 
 if TYPE_CHECKING:
     from .request import TrainRequest
@@ -87,13 +88,17 @@ class Run:
 
     @cached_property
     def events(self) -> Events:
-        return Events(self.folder.path("events.jsonl"))
+        return Events(self.folder)
 
     def made_from(self, stage: str) -> str:
         """What a finished earlier stage was made from; ConfigError when it is not finished."""
         mark = self.folder.mark(stage)
         if mark is None:
             raise ConfigError(f"stage '{stage}' of {self.folder.url} is not finished; run `sortase {stage}` first")
+        if (damaged := self.folder.damage(mark)) is not None:
+            raise ConfigError(
+                f"{self.folder.path(*damaged.split('/'))} is not what stage '{stage}' made; run `sortase {stage}` again"
+            )
         return str(mark["inputs"])
 
 
@@ -119,17 +124,32 @@ def run(
     """
     url = storage.join(config.run.output, config.run.name)
     with attempted(url, config.storage) as attempt:
-        config = resolved(config)
+        config = resolved(absolute(config))
         return _run(config, attempt, only, replace, say, should_stop, where or Here(), after, retraining)
 
 
+def check_settings(config: Config) -> None:
+    """ConfigError where settings contradict each other, whatever the data, before anything is started for them."""
+    check_arguments(config.train.arguments)
+    zero_settings(config.compute)
+    split, train = config.split, config.train
+    chooses = (split.validation_size > 0 or split.strategy == "column") and train.arguments["eval_strategy"] != "no"
+    if train.early_stopping_patience is not None and not (chooses and train.keep_best):
+        raise ConfigError(EARLY_STOPPING)
+
+
 def resolved(config: Config) -> Config:
-    """With the version that ``model.checkpoint: registry://name@alias`` means now in its place."""
+    """With the version that ``model.checkpoint: registry://name@alias`` means now in its place, and with what
+    ``model.preset`` fills in."""
     checkpoint = config.model.checkpoint
-    if checkpoint is None or not is_reference(checkpoint):
+    if checkpoint is not None and is_reference(checkpoint):
+        found = resolve(checkpoint, config.registry.url).model
+        config = config.model_copy(update={"model": config.model.model_copy(update={"checkpoint": found})})
+    if config.model.preset is None:
         return config
-    found = resolve(checkpoint, config.registry.url).model
-    return config.model_copy(update={"model": config.model.model_copy(update={"checkpoint": found})})
+    from .presets import filled
+
+    return filled(config)
 
 
 def _run(
@@ -144,9 +164,7 @@ def _run(
     retraining: dict[str, Any] | None,
 ) -> str:
     storage.configure(config.storage)
-    check_arguments(config.train.arguments)
-    if config.tune is not None:
-        check_names(config.tune.space)
+    check_settings(config)
     folder = attempt.folder
     asked = threading.Event()
 
@@ -164,32 +182,66 @@ def _run(
         lines = preflight(config, folder, only=only, replace=replace)
     for line in [*lines, *where.check(config)]:
         say(line)
-    attempt.begin()
+    for line in where.check_paths(travelling(config), folder.url):
+        say(line)
+    with attempt.at_work():
+        return _work(current, stages, after, retraining, asked, only)
+
+
+def _work(
+    current: Run,
+    stages: list[Stage],
+    after: Callable[[str], None],
+    retraining: dict[str, Any] | None,
+    asked: threading.Event,
+    only: str | None,
+) -> str:
+    config, folder = current.config, current.folder
     told = {"name": config.run.name, "config": config.model_dump(mode="json"), "versions": versions(), **code()}
     folder.describe(**told, retrain=retraining)
-    with listening(folder, asked):
+    with listening(folder, asked, current.say):
         for stage in stages:
             do(stage, current)
             after(stage.name)
+        folder.check_made(stages[-1].name)
     done = folder.mark("report")
     return str(done["result"]["report"]) if done and only in (None, "report") else folder.url
 
 
+def _check_unchanged(stage: Stage, before: dict[str, Any], run: Run) -> None:
+    """StorageError where the files that a stage reads were replaced since it was found out what they hold."""
+    after = stage.inputs(run)
+    if identity(after) != identity(before):
+        raise StorageError(
+            f"what stage '{stage.name}' reads was replaced while it was at work ({changes(before, after)}); give the "
+            "same command again"
+        )
+
+
 def do(stage: Stage, run: Run) -> None:
     """One stage: skipped when it is finished with the same inputs, refused when with others."""
+    run.folder.fence()
     inputs = stage.inputs(run)
     if run.folder.is_done(stage.name, inputs, run.replace):
         run.say(f"{stage.name}: finished earlier with the same inputs, skipped")
         return
+    if (mark := run.folder.mark(stage.name)) is not None and (damaged := run.folder.damage(mark)) is not None:
+        run.say(f"{stage.name}: {damaged} is not what this stage made; it is made again")
     if run.should_stop():
         raise CancelledError(f"stopped before stage '{stage.name}'; the same command continues there")
+    stage.check(run)
     run.say(f"{stage.name}: starting")
     run.events.write(stage.name, "start")
     run.events.flush()
     with logs.doing(stage.name), run.folder.stage(stage.name, inputs) as result:
         result.update(stage.work(run))
+        if stage.reads_outside:
+            _check_unchanged(stage, inputs, run)
     run.events.write(stage.name, "end")
     run.events.flush()
-    seconds = run.folder.mark(stage.name)["seconds"]
+    mark = run.folder.mark(stage.name)
     run.folder.describe()
-    run.say(f"{stage.name}: done in {seconds:.1f} s")
+    outcome, *notes = stage.in_words(mark["result"]) or [""]
+    for note in notes:
+        run.say(f"{stage.name}: {note}")
+    run.say(f"{stage.name}: done in {mark['seconds']:.1f} s{outcome and '; '}{outcome}")

@@ -8,16 +8,17 @@ from typing import Any
 from transformers import TrainerCallback
 
 from .checkpoints import Checkpoints
-from .trainer import Batches
+from .trainer import PlanTrainer
 
 
 class Speed(TrainerCallback):
     """Adds the figures since the log before: ``step_seconds`` (evaluations and saving apart), ``tokens_per_second``
-    (useful ones of all ranks, by this rank's share), ``padding_share``; and ``checkpoint_wait_seconds`` so far.
+    (useful ones of all ranks, by this rank's share), ``padding_share``; and so far ``checkpoint_wait_seconds`` and
+    ``data_wait_seconds``.
     """
 
-    def __init__(self, batches: Batches, checkpoints: Checkpoints):
-        self.batches = batches
+    def __init__(self, trainer: PlanTrainer, checkpoints: Checkpoints):
+        self.trainer, self.batches = trainer, trainer.batches
         self.checkpoints = checkpoints
         self.steps, self.seconds = 0, 0.0
         self._before = (0, 0)
@@ -46,4 +47,5 @@ class Speed(TrainerCallback):
         logs["tokens_per_second"] = round(useful * args.world_size / max(self.seconds, 1e-9), 1)
         logs["padding_share"] = round(1 - useful / max(1, padded), 4)
         logs["checkpoint_wait_seconds"] = round(self.checkpoints.waited, 3)
+        logs["data_wait_seconds"] = round(self.trainer.data_wait_seconds, 3)
         self.steps, self.seconds = 0, 0.0

@@ -8,32 +8,42 @@ from typing import TYPE_CHECKING, Any
 
 from .. import storage
 from ..config.run import Config
-from .run_folder import contents, digest
+from ..data.count_files import input_urls
+from .run_folder import contents, identity
 
 if TYPE_CHECKING:
+    from .collapse import Training
     from .parts import Elsewhere
     from .run import Run
 
 
 @dataclass(frozen=True)
 class Stage:
-    """``inputs`` identifies everything that the result depends on; ``work`` does it and returns what to note down."""
+    """``inputs`` identifies everything that the result depends on; ``work`` does it and returns what to note down.
+    ``check`` refuses what can be refused before an earlier result gives way. ``reads_outside``: files that are not the
+    run's, which somebody may replace. ``in_words`` says of a result what is worth knowing: the first text stands on the
+    line that it is done, the others above it."""
 
     name: str
     wanted: Callable[[Config], bool]
     inputs: Callable[[Run], dict[str, Any]]
     work: Callable[[Run], dict[str, Any]]
+    check: Callable[[Run], None] = lambda run: None
+    reads_outside: bool = False
+    in_words: Callable[[dict[str, Any]], list[str]] = lambda result: []
 
 
 def _tokenize_inputs(run: Run) -> dict[str, Any]:
     spec = run.config.tokenize
     if spec is None:
         return {}
-    if not storage.exists(spec.input):
-        storage.fetch(spec.input)  # raises, and says what is near it
+    urls = input_urls(spec)
+    for url in urls:
+        if not storage.exists(url):
+            storage.fetch(url)  # raises, and says what is near it
     return {
         "tokenize": spec.model_dump(mode="json"),
-        "files": contents(spec.input, spec.vocabulary, spec.medians, spec.gene_names),
+        "files": contents(*urls, spec.vocabulary, spec.medians, spec.gene_names),
     }
 
 
@@ -45,24 +55,36 @@ def _tokenize(run: Run) -> dict[str, Any]:
     return dict(tokenize(run.config.tokenize, run.folder.path("data"), replace=True, map=run.where.prepare_map).summary)
 
 
+def _tokenized(summary: dict[str, Any]) -> list[str]:
+    from .tokenize import in_words
+
+    return [in_words(summary), *summary["notes"]]
+
+
 def _prepare_inputs(run: Run) -> dict[str, Any]:
     from .prepare import inputs_digest
 
     config = run.config
+    named = (config.labels.vocabulary, config.labels.gene_class_dict)
+    content = inputs_digest(run.dataset, config.data, run.labels, config.split, config.run.seed)
+    files = contents(*(name for name in named if isinstance(name, str)))
     return {
         "data": config.data.model_dump(mode="json", exclude={"nproc"}),
         "labels": config.labels.model_dump(mode="json"),
         "split": config.split.model_dump(mode="json"),
         "seed": config.run.seed,
         "prefix": config.run.prefix,
-        "content": inputs_digest(run.dataset, config.data, run.labels, config.split, config.run.seed),
+        "content": content,
+        "files": files | ({config.data.dataset: content} if config.data.dataset else {}),
     }
 
 
 def _prepare(run: Run) -> dict[str, Any]:
+    from ..data.shards import STATE
     from .prepare import prepare
 
     config = run.config
+    storage.remove(storage.join(run.prepared, STATE))  # without its mark it may be of two attempts
     prepared = prepare(
         run.dataset,
         config.data,
@@ -80,16 +102,27 @@ def _prepare(run: Run) -> dict[str, Any]:
 
 def _train_inputs(run: Run) -> dict[str, Any]:
     config = run.config
-    named = [config.model.checkpoint, config.model.tokenizer, config.labels.vocabulary]
+    weights = config.compute.shapes_weights()
+    files = [config.labels.vocabulary, weights["deepspeed"] if isinstance(weights["deepspeed"], str) else None]
     return {
         "model": config.model.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json"),
-        "compute": config.compute.shapes_weights(),
+        "compute": weights,
         "batch": config.train.global_batch(config.compute.max_workers),
         "seed": config.run.seed,
         "prepare": run.made_from("prepare"),
-        "files": contents(*named),
+        "files": contents(*files, names=(config.model.checkpoint, config.model.tokenizer)),
     }
+
+
+def _check_training(run: Run) -> None:
+    from .train import check_sweep, ready
+
+    run.folder.other_models(run.config.fitting, run.replace)
+    job = run.request().job()
+    trained = ready(job, weights=False).trained
+    if run.config.tune is not None:
+        check_sweep(run.config.tune, job, trained)
 
 
 def _train(run: Run) -> dict[str, Any]:
@@ -97,9 +130,7 @@ def _train(run: Run) -> dict[str, Any]:
 
     run.folder.claim_model("train", run.replace)
     claim_checkpoints(run.folder, _train_inputs(run), run.replace)
-    summary = run.where.train(run.request(), run.folder, run.events, run.say, run.should_stop)
-    run.folder.describe(training=summary)
-    return summary
+    return run.where.train(run.request(), run.folder, run.events, run.say, run.should_stop)
 
 
 def _tune_inputs(run: Run) -> dict[str, Any]:
@@ -115,9 +146,9 @@ def _tune(run: Run) -> dict[str, Any]:
     run.folder.claim_model("tune", run.replace)
     claim_sweep(run.folder, _tune_inputs(run), run.replace)
     swept = run.where.tune(run.config.tune, run.request(), run.folder, run.events, run.say, run.should_stop)
-    run.folder.describe(training=swept.training, tuning=swept.summary)
     run.say(f"tune: the best is {swept.summary['best']}: {swept.summary['metric']} {swept.summary['value']}")
-    return {name: swept.summary[name] for name in ("best", "parameters", "metric", "value", "counts")}
+    found = {name: swept.summary[name] for name in ("best", "parameters", "metric", "value", "counts")}
+    return {**found, "training": swept.training, "tuning": swept.summary}
 
 
 def _elsewhere(run: Run, dataset: str) -> Elsewhere | None:
@@ -136,27 +167,42 @@ def _evaluate_inputs(run: Run) -> dict[str, Any]:
 
 def _evaluate(run: Run) -> dict[str, Any]:
     from ..model.load import load_trained
-    from .evaluate import EvaluateJob, evaluate
-    from .place_model import place_model
+    from .evaluate import EvaluateJob, closing_lines, evaluate
+    from .place_model import model_on_device
     from .sides import read_sides
 
     sides = read_sides(run.prepared, run.folder.path("data", "split.parquet"), run.task)
     trained = load_trained(run.folder.model, run.task)
     elsewhere = _elsewhere(run, run.prepared)
-    precision = "fp32" if elsewhere else place_model(trained.model, run.config.compute)
-    job = EvaluateJob(
-        trained=trained,
-        test=sides.test,
-        train=sides.train,
-        split_unit=sides.unit,
-        settings=run.config.evaluate,
-        precision=precision,
-        seed=run.config.run.seed,
-    )
-    evaluation = evaluate(job, run.folder.url, run.say, elsewhere)
-    if evaluation["baseline"]:
-        run.say(evaluation["baseline"]["verdict"])
+    with model_on_device(trained.model, None if elsewhere else run.config.compute) as precision:
+        job = EvaluateJob(
+            trained=trained,
+            test=sides.test,
+            train=sides.train,
+            split_unit=sides.unit,
+            settings=run.config.evaluate,
+            precision=precision,
+            seed=run.config.run.seed,
+            training=_training(run),
+        )
+        evaluation = evaluate(job, run.folder.url, run.say, elsewhere)
+    for line in closing_lines(evaluation):
+        run.say(line)
     return {"metrics": evaluation["metrics"]}
+
+
+def _training(run: Run) -> Training:
+    """What made the model, after a search with the best trial's hyperparameters."""
+    from .collapse import Training
+    from .trial_settings import trial_settings
+
+    config, description = run.config, run.folder.description()
+    settings, model = config.train, config.model
+    if config.tune is not None:
+        metric, _ = config.tune.compared_by(settings.metric)
+        parameters = run.folder.mark("tune")["result"]["parameters"]
+        settings, model = trial_settings(settings, model, parameters, metric, config.compute.max_workers)
+    return Training(settings, model, (description.get("training") or {}).get("steps"))
 
 
 def _predict_inputs(run: Run) -> dict[str, Any]:
@@ -172,16 +218,16 @@ def _predict_inputs(run: Run) -> dict[str, Any]:
 
 def _predict(run: Run) -> dict[str, Any]:
     from ..model.load import load_trained
-    from .place_model import place_model
+    from .place_model import model_on_device
     from .predict import predict
 
     if run.config.predict is None:
         return {}
     trained = load_trained(run.folder.model, run.task)
     elsewhere = _elsewhere(run, run.config.predict.dataset)
-    precision = "fp32" if elsewhere else place_model(trained.model, run.config.compute)
     url = run.folder.path("unlabelled_predictions.parquet")
-    counts = predict(trained, run.config.predict, url, precision, elsewhere)
+    with model_on_device(trained.model, None if elsewhere else run.config.compute) as precision:
+        counts = predict(trained, run.config.predict, url, precision, elsewhere)
     run.say("predict: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     return {"predictions": url, "counts": counts}
 
@@ -192,7 +238,7 @@ def _report_inputs(run: Run) -> dict[str, Any]:
     card = run.config.card.model_dump(mode="json", exclude_defaults=True)
     made_from = {name: mark["inputs"] for name, mark in sorted(marks.items()) if name != "report"}
     inputs = {"stages": made_from, **({"card": card} if card else {})}
-    if "report" in marks and marks["report"]["inputs"] != digest(inputs):
+    if "report" in marks and marks["report"]["inputs"] != identity(inputs):
         storage.remove(run.folder.path("stages", "report.json"))
     return inputs
 
@@ -217,11 +263,18 @@ def _has_test_side(config: Config) -> bool:
 
 
 STAGES = (
-    Stage("tokenize", lambda config: config.tokenize is not None, _tokenize_inputs, _tokenize),
-    Stage("prepare", _always, _prepare_inputs, _prepare),
-    Stage("train", lambda config: config.tune is None, _train_inputs, _train),
-    Stage("tune", lambda config: config.tune is not None, _tune_inputs, _tune),
+    Stage(
+        "tokenize",
+        lambda config: config.tokenize is not None,
+        _tokenize_inputs,
+        _tokenize,
+        reads_outside=True,
+        in_words=_tokenized,
+    ),
+    Stage("prepare", _always, _prepare_inputs, _prepare, reads_outside=True),
+    Stage("train", lambda config: config.tune is None, _train_inputs, _train, _check_training, reads_outside=True),
+    Stage("tune", lambda config: config.tune is not None, _tune_inputs, _tune, _check_training, reads_outside=True),
     Stage("evaluate", _has_test_side, _evaluate_inputs, _evaluate),
-    Stage("predict", lambda config: config.predict is not None, _predict_inputs, _predict),
+    Stage("predict", lambda config: config.predict is not None, _predict_inputs, _predict, reads_outside=True),
     Stage("report", _always, _report_inputs, _report),
 )

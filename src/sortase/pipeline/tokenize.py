@@ -7,12 +7,10 @@ then ranks. The same input gives the same bytes, whatever the size of the chunks
 from __future__ import annotations
 
 import builtins
-import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,21 +20,21 @@ from .. import storage
 from ..config.tokenize import TokenizeSpec
 from ..data import vocabulary
 from ..data.cells import BATCH_ROWS, SHARD_BATCHES, cells_batch, cells_schema, rebatched
-from ..data.counts import Chunk, Counts, open_counts
-from ..data.genes import GeneColumns, map_genes, read_names
-from ..data.medians import Medians, given_medians, read_medians
+from ..data.count_files import input_urls, labels_of, open_counts
+from ..data.counts import Chunk, Counts
+from ..data.genes import GeneColumns
+from ..data.medians import read_medians
 from ..data.ranking import Expressed, Ranking, expressed
 from ..data.shards import STATE, Shard, features_of, publish, with_features, write_shard
-from ..data.values import check_kind, checked, fractions
+from ..data.values import Scale, checked, fractions, scale_of
 from ..errors import ExistingOutputError, InputError
 from ..progress import Progress
 from .run_folder import digest
+from .tokenize_plan import Plan, plan_of
 from .where import Map
 
 FORMAT = 2
 SHARD_CELLS = BATCH_ROWS * SHARD_BATCHES
-MEDIAN_CELLS = 65_536
-MOST_ID = 2**31 - 1
 NAMES = {
     "dataset": "tokenized.dataset",
     "vocabulary": "vocabulary.pkl",
@@ -56,32 +54,21 @@ class Tokenized:
     skipped: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
-    """``genes`` are those of ``known`` that have a median, in ``medians``; ``tokens`` is the vocabulary."""
-
-    known: GeneColumns
-    genes: GeneColumns
-    medians: np.ndarray
-    tokens: dict[str, int]
-
-    def ranking(self, limit: int, first: int | None, last: int | None) -> Ranking:
-        ids = np.array([self.tokens[gene] for gene in self.genes.tokens], np.int64)
-        return Ranking(self.medians, ids, limit, first, last)
-
-
 @dataclass
 class Tally:
-    """What the ranking pass counts. ``lengths`` are before cutting, without special tokens; 0 for dropped cells."""
+    """What the ranking pass counts, and what was noted of the rows it read. ``lengths`` are before cutting, without
+    special tokens; 0 for dropped cells."""
 
     values: int = 0
     fractions: int = 0
+    notes: list[str] = field(default_factory=list)
     lengths: list[np.ndarray] = field(default_factory=list)
 
     def merge(self, other: Tally) -> None:
         self.values += other.values
         self.fractions += other.fractions
         self.lengths += other.lengths
+        self.notes += [note for note in other.notes if note not in self.notes]
 
     def add(self, chunk: Chunk, cells: Expressed) -> None:
         self.values += len(chunk.values)
@@ -98,6 +85,7 @@ class RankCells:
     """
 
     spec: TokenizeSpec
+    scale: Scale
     genes: GeneColumns
     ranking: Ranking
     dataset: str
@@ -107,13 +95,17 @@ class RankCells:
     tick: Callable[[int], None]
 
     def __getstate__(self) -> dict[str, Any]:
-        spec = self.spec.model_copy(update={"input": storage.join(self.spec.input)})  # whatever folder it stands in
+        urls = [storage.absolute(url) for url in input_urls(self.spec)]  # whatever folder it stands in
+        spec = self.spec.model_copy(update={"input": urls})
         return {**self.__dict__, "spec": spec, "counts": None, "tick": _unheard}
 
     def __call__(self, number: int) -> tuple[Shard | None, Tally]:
         tally = Tally()
-        batches = rebatched(self._batches(self._opened(), number * self.shard_cells, tally))
-        return write_shard(self.dataset, number, self.schema, batches), tally
+        counts = self._opened()
+        batches = rebatched(self._batches(counts, number * self.shard_cells, tally))
+        shard = write_shard(self.dataset, number, self.schema, batches)
+        tally.notes += counts.said()
+        return shard, tally
 
     def _opened(self) -> Counts:
         if self.counts is None:
@@ -124,7 +116,7 @@ class RankCells:
 
     def _batches(self, counts: Counts, first: int, tally: Tally) -> Iterator[pa.RecordBatch]:
         for chunk in counts.chunks(self.spec.chunk_cells, start=first, end=first + self.shard_cells):
-            cells = expressed(chunk, checked(chunk, counts, self.spec.values), self.genes)
+            cells = expressed(chunk, checked(chunk, counts, self.scale.base), self.genes)
             tally.add(chunk, cells)
             tokens, indptr = self.ranking.tokens(cells)
             yield cells_batch(tokens, indptr, cells.totals, counts.metadata(chunk.start, chunk.stop))
@@ -143,15 +135,18 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
 
     Raises:
         InputError: a value that is no count, no known gene, an unknown column; nothing is left behind then.
+        StorageError: a file was replaced while it was read, which is done twice.
         ExistingOutputError: ``output`` holds the result of other inputs and ``replace`` is not set.
     """
+    files = [url for url in (*input_urls(spec), spec.vocabulary, spec.medians, spec.gene_names) if url is not None]
+    stamps = {url: storage.stamp(url) for url in (storage.absolute(file) for file in files)}
     inputs = _identity(spec)
     if not replace and (done := _existing(output, inputs)) is not None:
         return done
     with ExitStack() as stack:
         counts = stack.enter_context(open_counts(spec))
-        check_kind(counts, spec.values)
-        plan = _plan(spec, counts)
+        scale = scale_of(counts, spec)
+        plan = plan_of(spec, counts, scale)
         tokens, first, last = _ends(spec, plan.tokens)
         ranking = plan.ranking(spec.max_length - (2 if spec.special_tokens else 0), first, last)
         undo = stack.enter_context(ExitStack())
@@ -162,6 +157,7 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
         features = features_of(schema)
         work = RankCells(
             spec,
+            scale,
             plan.genes,
             ranking,
             storage.join(output, NAMES["dataset"]),
@@ -171,7 +167,7 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
             _unheard,
         )
         shards = _write(work, counts, tally, map)
-        summary = _summary(spec, counts, plan, ranking, tally)
+        summary = _summary(scale, counts, plan, ranking, tally)
         vocabulary.write(storage.join(output, NAMES["vocabulary"]), tokens)
         medians = dict(zip(plan.genes.tokens, plan.medians.tolist(), strict=True))
         if (
@@ -179,6 +175,8 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
         ):  # also those of genes that these data lack: what is made from later data goes on from this file
             medians = {**read_medians(spec.medians), **medians}
         storage.write_json(storage.join(output, NAMES["medians"]), medians)
+        for url, stamp in stamps.items():
+            storage.check_unchanged(url, stamp)
         publish(work.dataset, shards, features, inputs, vocabulary.describe(tokens))
         storage.write_json(storage.join(output, NAMES["mark"]), {**summary, "inputs": inputs})
         undo.pop_all()
@@ -187,10 +185,12 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
 
 def _identity(spec: TokenizeSpec) -> str:
     """Names everything the result follows from: settings and the content of files, not where these lie."""
-    files = ("input", "vocabulary", "medians", "gene_names")
-    settings = spec.model_dump(mode="json", exclude={"chunk_cells", *files})
-    content = [storage.fingerprint(url) if url else None for url in (getattr(spec, name) for name in files)]
-    return digest([FORMAT, settings, content])
+    files = ("vocabulary", "medians", "gene_names")
+    settings = spec.model_dump(mode="json", exclude={"chunk_cells", "input", "file_column", *files})
+    urls = input_urls(spec)
+    content = [storage.fingerprint(url) if url else None for url in (*urls, *(getattr(spec, name) for name in files))]
+    several = [spec.file_column, labels_of(urls)] if len(urls) > 1 or spec.file_column else []
+    return digest([FORMAT, settings, content, *several])
 
 
 def _existing(output: str, inputs: str) -> Tokenized | None:
@@ -198,11 +198,16 @@ def _existing(output: str, inputs: str) -> Tokenized | None:
     if not storage.exists(state):
         return None
     mark = storage.join(output, NAMES["mark"])
-    summary = storage.read_json(mark) if storage.exists(mark) else {}
+    remedy = "give another folder, or say that it is to be replaced"
+    if not storage.exists(mark):
+        raise ExistingOutputError(
+            f"{storage.join(output, NAMES['dataset'])} is there without {mark}: that file is lost, or tokenize did not "
+            f"make the dataset; {remedy}"
+        )
+    summary = storage.read_json(mark)
     if summary.pop("inputs", None) != inputs:
         raise ExistingOutputError(
-            f"{storage.join(output, NAMES['dataset'])} was made from other inputs or settings; give another folder, or "
-            "say that it is to be replaced"
+            f"{storage.join(output, NAMES['dataset'])} was made from other inputs or settings; {remedy}"
         )
     return _result(output, summary, skipped=True)
 
@@ -218,39 +223,6 @@ def _clear(output: str) -> None:
         storage.remove(storage.join(output, NAMES[name]))
 
 
-def _plan(spec: TokenizeSpec, counts: Counts) -> Plan:
-    """The genes that are ranked, their medians, and the vocabulary: the given one, or of exactly these genes."""
-    given = vocabulary.read(spec.vocabulary) if spec.vocabulary else None
-    if given and max(given.values()) > MOST_ID:
-        raise InputError(f"{spec.vocabulary} has the id {max(given.values())}; ids up to {MOST_ID} can be written")
-    names = read_names(spec.gene_names) if spec.gene_names else None
-    known = map_genes(counts.genes, names, given)
-    if not known.tokens:
-        raise InputError(_no_gene(spec, counts, names, given))
-    medians = given_medians(spec.medians, known.tokens) if spec.medians else _measure(spec, counts, known)
-    if not medians.any():
-        source = f"{spec.medians} has no median for" if spec.medians else f"{counts.name} has no count above 0 for"
-        raise InputError(f"{source} any of {len(known.tokens)} known genes such as {known.tokens[:3]}")
-    genes = known.only(medians > 0)
-    return Plan(known, genes, medians[medians > 0], given or vocabulary.build(genes.tokens))
-
-
-def _no_gene(
-    spec: TokenizeSpec, counts: Counts, names: dict[str, list[str]] | None, given: dict[str, int] | None
-) -> str:
-    known = list(given or {gene: 0 for ids in (names or {}).values() for gene in ids})
-    where = spec.vocabulary or spec.gene_names
-    message = f"none of {len(counts.genes)} genes of {counts.name}, such as {counts.genes[:3]}, is in {where}"
-    message += f", which has {[gene for gene in known if not gene.startswith('<')][:3]}"
-    for column, others in counts.other_names().items():
-        if map_genes(others, names, given).tokens:
-            return f"{message}; var column '{column}' has genes of it: set tokenize.gene_column: {column}"
-    cells = counts.metadata(0, min(100, counts.cells)).column(0).to_pylist()
-    if map_genes([str(cell) for cell in cells], names, given).tokens:
-        return f"{message}; its rows are named like genes: it must be cells x genes, transpose it"
-    return f"{message}; tokenize.gene_names can translate symbols to identifiers"
-
-
 def _ends(spec: TokenizeSpec, tokens: dict[str, int]) -> tuple[dict[str, int], int | None, int | None]:
     """The vocabulary with the tokens around a cell; Geneformer V2 calls the last one <eos>."""
     if not spec.special_tokens:
@@ -258,23 +230,6 @@ def _ends(spec: TokenizeSpec, tokens: dict[str, int]) -> tuple[dict[str, int], i
     last = "<eos>" if "<eos>" in tokens and "<sep>" not in tokens else "<sep>"
     tokens = vocabulary.with_special_tokens(tokens, ("<cls>", last))
     return tokens, tokens["<cls>"], tokens[last]
-
-
-def _chunks(
-    spec: TokenizeSpec, counts: Counts, genes: GeneColumns, what: str, cells: int
-) -> Iterator[tuple[Chunk, Expressed]]:
-    with Progress(counts.cells, what, "cells") as progress:
-        for chunk in counts.chunks(cells):
-            yield chunk, expressed(chunk, checked(chunk, counts, spec.values), genes)
-            progress.update(chunk.stop - chunk.start)
-
-
-def _measure(spec: TokenizeSpec, counts: Counts, genes: GeneColumns) -> np.ndarray:
-    with tempfile.TemporaryDirectory(prefix="sortase-medians-") as folder:
-        medians = Medians(len(genes.tokens), Path(folder))
-        for _, cells in _chunks(spec, counts, genes, "medians", MEDIAN_CELLS):
-            medians.add(cells.slots, cells.scaled(spec.target_sum))
-        return medians.result()
 
 
 def _write(work: RankCells, counts: Counts, tally: Tally, map: Map | None) -> list[Shard]:
@@ -294,13 +249,13 @@ def _write(work: RankCells, counts: Counts, tally: Tally, map: Map | None) -> li
     return shards
 
 
-def _summary(spec: TokenizeSpec, counts: Counts, plan: Plan, ranking: Ranking, tally: Tally) -> dict[str, Any]:
+def _summary(scale: Scale, counts: Counts, plan: Plan, ranking: Ranking, tally: Tally) -> dict[str, Any]:
     expressed_genes = np.concatenate(tally.lengths)
     around = 0 if ranking.first is None else 2
     lengths = np.minimum(expressed_genes[expressed_genes > 0], ranking.limit) + around
     unknown = plan.known.unknown()
-    notes = list(counts.notes)
-    if spec.values == "counts" and tally.fractions:
+    notes = [*dict.fromkeys([*counts.said(), *tally.notes]), *plan.notes, *scale.notes]
+    if scale.base is None and tally.fractions:
         notes.append(f"{tally.fractions:,} of {tally.values:,} stored values are no whole numbers")
     return {
         "cells": counts.cells,
@@ -308,6 +263,7 @@ def _summary(spec: TokenizeSpec, counts: Counts, plan: Plan, ranking: Ranking, t
         "truncated": int((expressed_genes > ranking.limit).sum()),
         "genes": len(counts.genes),
         "known_genes": len(plan.known.tokens),
+        "known_share": round(plan.known.share, 4),
         "genes_with_median": len(plan.genes.tokens),
         "unknown_genes": len(unknown),
         "unknown_examples": unknown[:10],
@@ -316,6 +272,16 @@ def _summary(spec: TokenizeSpec, counts: Counts, plan: Plan, ranking: Ranking, t
         "lengths": _distribution(lengths),
         "notes": notes,
     }
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """What was lost: genes that are not known, cells without a known gene, cells that were cut."""
+    known = summary["genes"] - summary["unknown_genes"]
+    return (
+        f"{known:,} of {summary['genes']:,} genes are known ({100 * summary['known_share']:.3g} %), "
+        f"{summary['dropped']:,} of {summary['cells']:,} cells have none of them and are dropped, "
+        f"{summary['truncated']:,} are cut to {summary['lengths']['max']:,} tokens"
+    )
 
 
 def _distribution(lengths: np.ndarray) -> dict[str, float]:

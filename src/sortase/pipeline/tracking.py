@@ -11,7 +11,6 @@ import importlib.util
 import netrc
 import os
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,13 +22,13 @@ from urllib.parse import urlsplit
 
 from .. import storage
 from ..config.tracking import TrackingSpec, check_mlflow_uri
+from ..deadlines import limit
 from ..errors import CancelledError, ConfigError, FencedError, MissingExtraError
 from ..redact import redacted
+from ..scratch import Scratch
 from .events import Events
 from .run_folder import RunFolder
 from .trackers import TRACKERS, Told, Tracker, plain_name
-
-PATIENCE = 60.0  # seconds at the end of a training for what trackers have not been told yet
 
 
 def check_tracking(spec: TrackingSpec, folder: RunFolder, *, here: bool = True) -> None:
@@ -70,10 +69,7 @@ def tracked(
     status = "failed"
     with ExitStack() as undo:
         url = folder.path("tracking")
-        if storage.is_remote(url):
-            local = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="sortase-tracking-")))
-        else:
-            local = storage.local_path(url)
+        local = undo.enter_context(Scratch("tracking")) if storage.is_remote(url) else storage.local_path(url)
         told = Told(
             name=name,
             project=spec.project,
@@ -154,7 +150,7 @@ class _Listener:
 
     def end(self, status: str) -> None:
         self._tell("end", status)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + limit("tracker-end")
         for feed in self.feeds:
             feed.wait(deadline - time.monotonic())
 
@@ -190,8 +186,10 @@ def _has_wandb_key() -> bool:
         try:
             if netrc.netrc(path.expanduser()).authenticators(host):
                 return True
-        except (OSError, netrc.NetrcParseError):
+        except FileNotFoundError:
             continue
+        except (OSError, netrc.NetrcParseError) as error:
+            raise ConfigError(f"the account of W&B cannot be read from {path}: {error}") from error
     return False
 
 

@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from .. import storage
+from ..arguments import naming
 from ..config.compute import ComputeSpec
 from ..config.model import ModelSpec
 from ..config.tracking import TrackingSpec
 from ..config.train import TrainSpec, check_arguments
+from ..config.tune import TuneSpec
+from ..config.tune_space import FREEZE, Range, parse_space
 from ..data.checks import check_labels, check_tokens, overlong
 from ..data.sequences import Sequences
-from ..errors import ConfigError, ExistingOutputError, InputError
+from ..errors import ConfigError, ExistingOutputError
+from ..model.freeze import freeze_prefix
+from ..model.inputs import check_token_types
+from ..model.leftovers import settle_pad
 from ..model.load import (
     MODEL_SETTINGS,
     Trained,
     attention_dropout,
-    build_model,
+    build,
+    describe,
     has_tokenizer,
     load_config,
-    pad_id,
     positions,
     resolve,
     without_library_bars,
 )
-from ..model.task import Task
-from .run_folder import RunFolder, changes, digest
+from ..model.task import PadToken, Task
+from ..model.weights import Origin
+from ..scratch import Scratch
+from .leaderboard import SETTINGS as SWEEP
+from .run_folder import RunFolder, changes, identity
 from .tracking import tracked
 from .zero import check_deepspeed
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
     from .callbacks import Report
     from .events import Events
@@ -43,6 +54,7 @@ if TYPE_CHECKING:
     from .ranks import Ranks
 
 Say = Callable[[str], None]
+CLAIMED = "checkpoints/settings.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +84,26 @@ def train(
     *,
     report: Report | None = None,
     ranks: Ranks | None = None,
+    prepared: Ready | None = None,
 ) -> tuple[Fitted, Trained]:
     """Train and save the model with its tokenizer below ``folder.model``; it is durable when this returns on rank 0.
 
     Where several processes train together, all ``ranks`` call this alike; ``events`` and ``say`` are heard from rank 0.
-    ``report`` gets step and metrics of each evaluation on the validation side.
+    ``report`` gets step and metrics of each evaluation on the validation side. ``prepared``: what ``ready`` made of the
+    same job.
     """
     from .checkpoints import Checkpoints
     from .fit import fit
     from .ranks import Ranks
 
     ranks = ranks or Ranks()
-    check_arguments(job.settings.arguments)
-    check_deepspeed(job.compute)
-    tokenizer = find_tokenizer(job)
-    model, notes = make_model(job, tokenizer)
-    limit = check_data(job, model, notes)
+    trained, origin, notes = prepared or ready(job)
+    if job.model.checkpoint is not None and origin.pretrained:
+        say(f"train: {origin.line(job.model.checkpoint)}")
     for note in notes:
         say(f"train: {note}")
     keep = job.settings.arguments["save_total_limit"]
-    checkpoints = Checkpoints(folder.path("checkpoints"), keep, folder.fence, ranks)
-    trained = Trained(model, tokenizer, job.task, job.class_map, limit, pad_id(model.config, tokenizer))
+    checkpoints = Checkpoints(folder.path("checkpoints"), keep, folder.fence, ranks, _training_name(job, folder))
     try:
         spec = job.tracking if ranks.is_first else TrackingSpec()
         with tracked(spec, events, folder, job.name, settings_of(job), say):
@@ -100,12 +111,54 @@ def train(
     finally:
         checkpoints.close()
         events.flush()
-    fitted.summary["notes"] = notes
+    fitted.summary.update(origin.summary(), notes=notes)
     if ranks.is_first:
         folder.fence()
         with without_library_bars():
             save(trained, folder.model, fitted.weights)
     return fitted, trained
+
+
+def _training_name(job: TrainJob, folder: RunFolder) -> str:
+    """Names the data and settings whose checkpoints can be gone on from, whatever the number of workers."""
+    claimed = folder.read(CLAIMED) or (folder.whole.read(f"tune/{SWEEP}") if folder.whole else None)
+    settings = {"model": job.model.model_dump(mode="json"), "train": job.settings.model_dump(mode="json")}
+    return identity({"claimed": claimed, **settings, "seed": job.seed})
+
+
+class Ready(NamedTuple):
+    """A training that nothing speaks against, and what is to be said about it; nothing is written yet."""
+
+    trained: Trained
+    origin: Origin
+    notes: list[str]
+
+
+def ready(job: TrainJob, *, weights: bool = True) -> Ready:
+    """Refuse what can be refused before anything is written. Without ``weights`` the model is only described, for a
+    training in other processes."""
+    from .fit import check
+    from .ranks import Ranks
+
+    check_arguments(job.settings.arguments)
+    check_deepspeed(job.compute)
+    made = make_model(job, find_tokenizer(job), weights)
+    limit = check_data(job, made.model, made.notes)
+    trained = Trained(made.model, made.tokenizer, job.task, job.class_map, limit, made.pad_id)
+    check(_fit_job(job, trained, Ranks()), here=weights and job.compute.deepspeed is None)
+    return Ready(trained, made.origin, [*made.notes, *job.settings.notes])
+
+
+def check_sweep(spec: TuneSpec, job: TrainJob, trained: Trained) -> None:
+    """ConfigError where trials could not be compared, or would freeze more layers than there are."""
+    if job.settings.arguments["eval_strategy"] == "no" and "eval_strategy" not in spec.space:
+        raise ConfigError("tune needs evaluations to compare trials, but train.eval_strategy is 'no'")
+    if job.validation is None or not len(job.validation):
+        raise ConfigError("tune compares trials on the validation side, which is empty; raise split.validation_size")
+    layers = parse_space(spec.space).get(FREEZE)
+    values = (layers.low, layers.high) if isinstance(layers, Range) else getattr(layers, "values", ())
+    for count in values:
+        freeze_prefix(trained.model, int(count))
 
 
 def settings_of(job: TrainJob) -> dict[str, Any]:
@@ -123,16 +176,22 @@ def settings_of(job: TrainJob) -> dict[str, Any]:
 
 def claim_checkpoints(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> None:
     """Checkpoints of an unfinished training belong to its settings; with others they are refused or discarded."""
-    url = folder.path("checkpoints", "settings.json")
-    earlier = storage.read_json(url) if storage.exists(url) else None
-    if earlier is not None and digest(earlier) != digest(json.loads(json.dumps(inputs))):
-        if not replace:
-            raise ExistingOutputError(
-                f"{folder.path('checkpoints')} holds a training that began with other settings: "
-                f"{changes(earlier, inputs)}. Use --replace (replace=True) to discard it, or another run name"
-            )
+    if not checkpoints_fit(folder, inputs, replace):
         storage.remove(folder.path("checkpoints"))
-    storage.write_json(url, json.loads(json.dumps(inputs)))
+    storage.write_json(folder.path(*CLAIMED.split("/")), json.loads(json.dumps(inputs)))
+
+
+def checkpoints_fit(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> bool:
+    """Whether there are none of a training with other settings; without ``replace`` such are refused."""
+    earlier = folder.read(CLAIMED)
+    if earlier is None or identity(earlier) == identity(json.loads(json.dumps(inputs))):
+        return True
+    if not replace:
+        raise ExistingOutputError(
+            f"{folder.path('checkpoints')} holds a training that began with other settings: "
+            f"{changes(earlier, inputs)}. Use --replace (replace=True) to discard it, or another run name"
+        )
+    return False
 
 
 def _fit_job(job: TrainJob, trained: Trained, ranks: Ranks) -> Any:
@@ -151,19 +210,18 @@ def _fit_job(job: TrainJob, trained: Trained, ranks: Ranks) -> Any:
         settings=job.settings,
         compute=job.compute,
         seed=job.seed,
-        collator=job.task.collator(trained.tokenizer, trained.max_length),
+        collator=job.task.collator(trained.tokenizer or PadToken(trained.pad_id), trained.max_length),
         validate=validator(trained, job.validation, job.batch_size, job.compute, ranks),
     )
 
 
-def trainer_of(job: TrainJob, trained: Trained) -> Any:
-    """A Trainer around a model that was trained earlier; nothing is trained."""
-    from .fit import build_trainer, own_random_state
+def finished_arguments(job: TrainJob, trained: Trained) -> TrainingArguments:
+    """The arguments of a training that is over, for a Trainer in this process alone."""
+    from .fit import training_arguments
     from .ranks import Ranks
 
-    job = replace(job, compute=job.compute.model_copy(update={"workers": 0, "deepspeed": None}))
-    with own_random_state(job.seed):
-        return build_trainer(_fit_job(job, trained, Ranks()), Path(tempfile.gettempdir()) / "sortase-finished")
+    alone = replace(job, compute=job.compute.model_copy(update={"workers": 0, "deepspeed": None}))
+    return training_arguments(_fit_job(alone, trained, Ranks()), Path())
 
 
 def find_tokenizer(job: TrainJob) -> PreTrainedTokenizerBase | None:
@@ -171,25 +229,63 @@ def find_tokenizer(job: TrainJob) -> PreTrainedTokenizerBase | None:
     from ..model.tokenizer import load_tokenizer
 
     if job.model.tokenizer is not None:
-        return load_tokenizer(job.model.tokenizer)
-    if job.model.checkpoint is not None and has_tokenizer(resolve(job.model.checkpoint)):
-        return load_tokenizer(job.model.checkpoint)
-    return load_tokenizer(job.vocabulary) if job.vocabulary is not None else None
+        with naming("model.tokenizer"):
+            return load_tokenizer(job.model.tokenizer)
+    with naming("model.checkpoint"):
+        if job.model.checkpoint is not None and has_tokenizer(resolve(job.model.checkpoint)):
+            return load_tokenizer(job.model.checkpoint)
+    with naming("labels.vocabulary"):
+        return load_tokenizer(job.vocabulary) if job.vocabulary is not None else None
 
 
-def make_model(job: TrainJob, tokenizer: PreTrainedTokenizerBase | None) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and what was switched in it, in words."""
-    follows = implied_settings(job, tokenizer) if job.model.checkpoint is None else None
-    config = load_config(job.model.checkpoint, job.model.config, follows)
-    notes = attention_dropout(config, job.model.attention_dropout)
-    model = build_model(job.task, job.class_map, job.model.checkpoint, config, job.seed)
-    size = model.config.vocab_size
-    if tokenizer is not None and max(tokenizer.get_vocab().values(), default=0) >= size:
-        raise InputError(
-            f"the tokenizer has ids up to {max(tokenizer.get_vocab().values())}, but the model's vocabulary has "
-            f"{size} entries; model and tokenizer do not belong together"
-        )
-    return model, notes
+@dataclass(frozen=True)
+class Made:
+    """A model to train, the tokenizer that fits it, and what was switched in them, in words."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    pad_id: int
+    origin: Origin
+    notes: list[str]
+
+
+def make_model(job: TrainJob, tokenizer: PreTrainedTokenizerBase | None, weights: bool = True) -> Made:
+    """The model, and its tokenizer without the tokens that the model has no entry for. Without ``weights`` it has no
+    memory.
+
+    Raises InputError where rows hold ids that the model has no entry for, or a part of the checkpoint does not fit.
+    """
+    from ..model.tokenizer import fitted
+
+    spec = job.model
+    if spec.checkpoint is not None:
+        with naming("model.checkpoint"):
+            load_config(spec.checkpoint, None)
+    follows = implied_settings(job, tokenizer) if spec.checkpoint is None else None
+    config = load_config(spec.checkpoint, spec.config, follows)
+    sides = [view for view in (job.train, job.validation) if view is not None]
+    names = {index: token for token, index in tokenizer.get_vocab().items()} if tokenizer is not None else {}
+    for view in sides:
+        check_tokens(view, config.vocab_size, names)
+    pad = settle_pad(config, tokenizer, partial(used_tokens, sides, config.vocab_size))
+    notes = attention_dropout(config, spec.attention_dropout)
+    make = build if weights else describe
+    built = make(job.task, job.class_map, spec.checkpoint, config, job.seed, spec.config)
+    fitting = fitted(tokenizer, config.vocab_size, pad) if tokenizer is not None else None
+    if tokenizer is None:
+        notes.append("the model is saved without a tokenizer; model.tokenizer or labels.vocabulary can name one")
+    elif fitting is None:
+        notes.append(f"the tokenizer has more tokens than the model's {config.vocab_size:,}; it is not saved with it")
+    return Made(built.model, fitting, pad, built.origin, [*built.notes, *notes])
+
+
+def used_tokens(sides: list[Sequences], size: int) -> np.ndarray:
+    """bool[size]: which ids are in the rows."""
+    used = np.zeros(size, dtype=bool)
+    for view in sides:
+        for window in view.windows():
+            used[np.concatenate([view.tokens_of(index) for index in window])] = True
+    return used
 
 
 def implied_settings(job: TrainJob, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
@@ -215,8 +311,10 @@ def check_data(job: TrainJob, model: PreTrainedModel, notes: list[str]) -> int:
     for side, view in (("train", job.train), ("validation", job.validation)):
         if view is None:
             continue
-        check_tokens(view, model.config.vocab_size)
         check_labels(view, len(job.class_map))
+        note = check_token_types(view, model)
+        if note is not None and note not in notes:
+            notes.append(note)
         if cut := overlong(view, limit):
             notes.append(f"{cut} of {len(view)} sequences of the {side} side are cut to {limit} tokens")
     return limit
@@ -227,8 +325,8 @@ def save(trained: Trained, url: str, weights: dict[str, Any] | None = None) -> N
 
     ``weights`` instead of the model's own.
     """
-    with tempfile.TemporaryDirectory(prefix="sortase-model-") as folder:
-        local = Path(folder) / "model"
+    with Scratch("model") as folder:
+        local = folder / "model"
         trained.model.save_pretrained(local, state_dict=weights)
         if trained.tokenizer is not None:
             trained.tokenizer.save_pretrained(local)

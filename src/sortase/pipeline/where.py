@@ -5,7 +5,7 @@ The stages are the same everywhere. ``Here`` computes all of them in this proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +41,10 @@ class Where(Protocol):
     def check(self, config: Config) -> list[str]:
         """Lines about the room that there is for a run; InfrastructureError when it can never have what it asks for."""
 
+    def check_paths(self, paths: Mapping[str, str], output: str | None) -> list[str]:
+        """ConfigError when a process that works elsewhere does not see one of these paths, or the output folder; lines
+        about what cannot be found out."""
+
     def train(
         self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
@@ -65,6 +69,9 @@ class Here:
     score_map: Map | None = None
 
     def check(self, config: Config) -> list[str]:
+        return []
+
+    def check_paths(self, paths: Mapping[str, str], output: str | None) -> list[str]:
         return []
 
     def train(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .. import storage
 from ..errors import ConfigError, MissingInputError
-from .moves import table
+from .moves import Table, table
 from .names import CHAMPION, VERSION, Reference, parse, registry_url
 from .versions import RECORD, Version, find, read
 
@@ -22,13 +22,14 @@ class Model:
     def registry(self) -> str:
         return self.url.rpartition("/")[0]
 
-    def alias(self, alias: str) -> Version | None:
-        name = table(self.url).aliases.get(alias)
+    def meant(self, seen: Table, alias: str) -> Version | None:
+        """What the alias meant in this table; MissingInputError where that version is lost."""
+        name = seen.aliases.get(alias)
         return find(self.url, name) if name else None
 
     @property
     def champion(self) -> Version | None:
-        return self.alias(CHAMPION)
+        return self.meant(table(self.url), CHAMPION)
 
     def version(self, wanted: str) -> Version:
         """By alias or name."""

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from .. import storage
+from .._contents import identifying
+from .._hashes import sha256_of
+from ..config.registry import NAME
 from ..errors import InputError, MissingInputError
+from ..members import member
 from .names import VERSION
 
 RECORD, FORMAT = "version.json", 1
@@ -37,10 +41,18 @@ class Version:
     def classes(self) -> dict[str, int]:
         return dict(self.record["classes"])
 
+    def _files(self) -> dict[str, dict[str, Any]]:
+        source = self.path(RECORD)
+        for name, told in dict(self.record["files"]).items():
+            member(self.url, name, source)
+            if not isinstance(told, dict) or {type(told.get("size")), type(told.get("sha256"))} != {int, str}:
+                raise InputError(f"{source} does not tell the size and SHA-256 of {name!r}")
+        return dict(self.record["files"])
+
     def check(self) -> None:
         """InputError when a file is missing or has another size; contents are looked at by ``verify``."""
         found = storage.list_files(self.url)
-        for name, told in self.record["files"].items():
+        for name, told in self._files().items():
             if name not in found:
                 raise InputError(f"version {self.name} is damaged: {self.path(*name.split('/'))} is missing")
             if found[name].size != told["size"]:
@@ -52,10 +64,26 @@ class Version:
     def verify(self) -> None:
         """Read every file and compare it with what was registered; InputError names the first that differs."""
         self.check()
-        for name, told in self.record["files"].items():
+        for name, told in self._files().items():
             url = self.path(*name.split("/"))
             if sha256(url) != told["sha256"]:
                 raise InputError(f"version {self.name} is damaged: {url} is not what was registered")
+
+    def verify_copy(self, folder: Path) -> None:
+        """Compare this machine's copy of ``model`` with what was registered. Its files are read once for each copy.
+
+        Raises:
+            InputError: a file that is loaded is another one, or was not registered.
+        """
+        self.check()
+        registered = self._files()
+        there = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        for name in sorted(identifying(there, dict)):
+            told = registered.get(f"model/{name}")
+            if told is None or sha256_of(folder / name) != told["sha256"]:
+                raise InputError(
+                    f"version {self.name} is damaged: {self.path('model', name)} is not what was registered"
+                )
 
 
 def sha256(url: str) -> str:
@@ -94,11 +122,15 @@ def find(model_url: str, wanted: str) -> Version:
 
 
 def read(model_url: str, name: str) -> Version | None:
+    if not NAME.fullmatch(name):
+        raise MissingInputError(f"{name!r} is not the name of a version of {model_url}")
     url = storage.join(model_url, "versions", name)
     record = storage.join(url, RECORD)
     if not storage.exists(record):
         return None
     told = storage.read_json(record)
+    if not isinstance(told, dict) or not isinstance(told.get("files", {}), dict):
+        raise InputError(f"{record} is no record of a version: its files are not described by name")
     if lacking := [key for key in _NEEDED if key not in told]:
         raise InputError(f"{record} is no record of a version: it lacks {', '.join(lacking)}")
     if told.get("format", FORMAT) > FORMAT:

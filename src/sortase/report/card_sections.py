@@ -140,6 +140,7 @@ def results(evaluation: Facts | None, prepared: Facts) -> str:
         words += " A figure on which all of them agree has no interval; that does not make it certain."
     compared = evaluation.get("baseline") or {}
     lines = [f"**{escaped(compared['verdict'])}**"] if compared.get("verdict") else []
+    lines += [f"**{escaped(evaluation['learnt_nothing']['words'])}**"] if evaluation.get("learnt_nothing") else []
     lines += [words, _metrics(evaluation, compared)]
     votes = evaluation.get("per_token_type")
     if votes:

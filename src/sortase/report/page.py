@@ -94,7 +94,9 @@ def _verdict(evaluation: Found | None) -> dict[str, str] | None:
         return None
     low, high = baseline.get("difference") or (0, 0)
     kind = "better" if low > 0 else "worse" if high < 0 else "open"
-    return {"words": joined(baseline["verdict"]), "kind": kind}
+    nothing = (evaluation or {}).get("learnt_nothing")
+    words = f"{baseline['verdict']} {nothing['words']}" if nothing else baseline["verdict"]
+    return {"words": joined(words), "kind": kind}
 
 
 def _headline(evaluation: Found | None) -> list[dict[str, str]]:

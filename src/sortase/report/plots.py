@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import storage
+from ..arguments import naming
 from ..data import classmap
-from ..errors import InputError, InputTypeError
 from . import result_figures as figures
+from .matrices import Matrix, check_known, checked_order, named_matrices
 from .read_predictions import read_predictions
 from .style import render
 
@@ -18,18 +20,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save(figure: Figure, directory: str, name: str) -> None:
-    """Both files are drawn before the first is written."""
-    drawn = {kind: render(figure, kind) for kind in ("png", "svg")}
-    for kind, content in drawn.items():
-        storage.write_bytes(storage.join(directory, f"{name}.{kind}"), content)
+def save(drawn: dict[str, Figure], directory: str) -> None:
+    """Write each figure as PNG and SVG. All files are drawn before the first is written."""
+    files = {f"{name}.{kind}": render(figure, kind) for name, figure in drawn.items() for kind in ("png", "svg")}
+    for name, content in files.items():
+        storage.write_bytes(storage.join(directory, name), content)
 
 
-def plot_confusion_matrix(conf_mat: Any, output_directory: str, output_prefix: str, class_order: Sequence[str]) -> None:
+def plot_confusion_matrix(
+    conf_mat: Any, output_directory: str, output_prefix: str, class_order: Sequence[str] | None
+) -> None:
     """Draw ``{output_prefix}_confusion_matrix.png`` and ``.svg``; see ``GenericClassifier.plot_confusion_matrix``."""
-    order = checked_order(class_order)
-    matrix, totals = ordered_matrix(conf_mat, order)
-    save(figures.confusion_matrix(matrix, order, totals), output_directory, f"{output_prefix}_confusion_matrix")
+    matrices = named_matrices(conf_mat, class_order)
+    middle = file_names(matrices) if len(matrices) > 1 else dict.fromkeys(matrices, "")
+    save(
+        {f"{output_prefix}{middle[model]}_confusion_matrix": _drawn(m, model) for model, m in matrices.items()},
+        output_directory,
+    )
+
+
+def _drawn(matrix: Matrix, model: str) -> Figure:
+    title = f"Confusion matrix: {model}" if model else "Confusion matrix"
+    return figures.confusion_matrix(matrix.counts, matrix.classes, matrix.totals, title)
+
+
+def file_names(models: Iterable[str]) -> dict[str, str]:
+    """Parts of file names that tell models apart: letters, digits, ``_.-``, and a number where two are alike."""
+    found: dict[str, str] = {}
+    for model in models:
+        base = "_" + (re.sub(r"[^\w.-]+", "_", model).strip("._")[:80] or "model")
+        taken = {name.lower() for name in found.values()}
+        number = next(n for n in range(1, len(found) + 2) if (base + f"_{n}" * (n > 1)).lower() not in taken)
+        found[model] = base + f"_{number}" * (number > 1)
+    return found
 
 
 def plot_predictions(
@@ -38,74 +61,28 @@ def plot_predictions(
     title: str,
     output_directory: str,
     output_prefix: str,
-    class_order: Sequence[str],
+    class_order: Sequence[str] | None,
 ) -> None:
     """Draw ``{output_prefix}_predictions.png`` and ``.svg``; see ``GenericClassifier.plot_predictions``."""
-    order = checked_order(class_order)
-    class_map = classmap.read(id_class_dict_file)
-    _known(order, list(class_map), id_class_dict_file)
-    found = read_predictions(predictions_file, class_map)
-    by_class = {name: found.probabilities[found.classes == class_map[name], class_map[name]] for name in order}
-    save(figures.confidence(by_class, title, found.of), output_directory, f"{output_prefix}_predictions")
-
-
-def checked_order(class_order: Sequence[str]) -> list[str]:
-    if isinstance(class_order, str) or not isinstance(class_order, Sequence | np.ndarray):
-        raise InputTypeError(f"class_order must be a list of class names, got {class_order!r}")
-    order = [str(name) for name in class_order]
-    if not order or len(set(order)) != len(order):
-        raise InputError(f"class_order must name each class once, got {order}")
-    return order
-
-
-def ordered_matrix(conf_mat: Any, order: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of these classes in this order, and the totals of the true classes over all predicted ones."""
-    if isinstance(conf_mat, Mapping):
-        rows = _from_mapping(conf_mat, order)
-    elif hasattr(conf_mat, "loc"):
-        rows = _from_frame(conf_mat, order)
+    with naming("id_class_dict_file"):
+        class_map = classmap.read(id_class_dict_file)
+    order = checked_order(class_order, sorted(class_map, key=lambda name: class_map[name]))
+    check_known(order, list(class_map), id_class_dict_file)
+    with naming("predictions_file"):
+        found = read_predictions(predictions_file, class_map)
+    ids = [class_map[name] for name in order]
+    if found.predicted is not None:
+        figure = _counted(found.classes, found.predicted, order, ids, title, len(class_map))
     else:
-        rows = _numbers(conf_mat)
-        if rows.shape != (len(order), len(order)):
-            raise InputError(
-                f"conf_mat has the shape {rows.shape}, class_order names {len(order)} classes; an array has no "
-                "names, so class_order must name all of its rows (a DataFrame or a dict allows a part of them)"
-            )
-    if not (np.isfinite(rows) & (rows >= 0)).all():
-        raise InputError("conf_mat must hold counts, or shares, of zero or more; it has negative or undefined ones")
-    return rows[:, : len(order)], rows.sum(axis=1)
+        by_class = {name: found.probabilities[found.classes == i, i] for name, i in zip(order, ids, strict=True)}
+        figure = figures.confidence(by_class, title, found.of)
+    save({f"{output_prefix}_predictions": figure}, output_directory)
 
 
-def _from_frame(conf_mat: Any, order: list[str]) -> np.ndarray:
-    """Rows of the wanted classes; columns likewise, and then all others."""
-    true, predicted = [str(n) for n in conf_mat.index], [str(n) for n in conf_mat.columns]
-    for names, where in ((true, "the index of conf_mat"), (predicted, "the header of conf_mat")):
-        _known(order, names, where)
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise InputError(f"{where} holds {twice[0]!r} more than once")
-    columns = order + [name for name in predicted if name not in order]
-    return _numbers(conf_mat)[np.ix_([true.index(n) for n in order], [predicted.index(n) for n in columns])]
-
-
-def _from_mapping(conf_mat: Mapping[Any, Any], order: list[str]) -> np.ndarray:
-    """As from a frame; pairs that are not there count as zero."""
-    if flat := [name for name, found in conf_mat.items() if not isinstance(found, Mapping)]:
-        raise InputTypeError(f"conf_mat must be {{true: {{predicted: count}}}}, but {flat[0]!r} holds no dict")
-    rows = {str(true): {str(p): count for p, count in found.items()} for true, found in conf_mat.items()}
-    predicted = sorted({p for found in rows.values() for p in found})
-    _known(order, sorted({*rows, *predicted}), "conf_mat")
-    columns = order + [name for name in predicted if name not in order]
-    return _numbers([[rows.get(true, {}).get(name, 0) for name in columns] for true in order])
-
-
-def _numbers(values: Any) -> np.ndarray:
-    try:
-        return np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise InputTypeError(f"conf_mat must hold numbers, in rows of equal length: {error}") from error
-
-
-def _known(order: Sequence[str], there: Sequence[str], where: str) -> None:
-    unknown = [name for name in order if name not in there]
-    if unknown:
-        raise InputError(f"class_order names {unknown}, which {where} does not have; it has {list(there)}")
+def _counted(
+    true: np.ndarray, predicted: np.ndarray, order: list[str], ids: list[int], title: str, classes: int
+) -> Figure:
+    """Predictions without probabilities as a confusion matrix."""
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (true, predicted), 1)
+    return figures.confusion_matrix(counts[np.ix_(ids, ids)], order, counts.sum(axis=1)[ids], title)

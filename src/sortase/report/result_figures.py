@@ -29,7 +29,9 @@ COMPARED = {
 }
 
 
-def confusion_matrix(matrix: Any, classes: Sequence[str], totals: Any = None) -> Figure:
+def confusion_matrix(
+    matrix: Any, classes: Sequence[str], totals: Any = None, title: str = "Confusion matrix"
+) -> Figure:
     """``matrix [classes, classes]``. Colours are shares of the true class (rows); numbers are counts, if they fit.
 
     ``totals [classes]`` are the sizes of the true classes where the matrix shows a part of the predicted ones.
@@ -48,7 +50,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[str], totals: Any = None) ->
         _ticks(axes, classes)
         if n <= MOST_ANNOTATED:
             _annotate(axes, counts, shares)
-        axes.set(xlabel="predicted class", ylabel="true class", title="Confusion matrix")
+        axes.set(xlabel="predicted class", ylabel="true class", title=plain(short(title, 70)))
         bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3 / side), aspect=14, pad=0.02)
         bar.set_label("share of the true class")
     return figure

@@ -36,7 +36,8 @@ def results(evaluation: Mapping[str, Any]) -> list[Part]:
     caption = f"{what} of the test side."
     if bootstrap.get("replicates"):
         caption += f" Intervals come from {bootstrap['replicates']:,} resamples of {bootstrap.get('unit', unit)}s."
-    parts = [measured(evaluation, caption)]
+    nothing = evaluation.get("learnt_nothing")
+    parts = [*([text(nothing["words"])] if nothing else []), measured(evaluation, caption)]
     speed = evaluation.get("speed") or {}
     if speed.get("rows_per_second"):
         parts.append(

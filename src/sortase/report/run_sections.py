@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from ..config.load import dump
 from . import figures
 from .parts import Files, Part, Right, duration, figure, notes, percent, pre, table, text, written
 
@@ -26,6 +25,8 @@ TRAINING: dict[str, tuple[str, Callable[[Any], str]]] = {
     "global_batch": ("examples in a step (global batch)", written),
     "rows": ("rows to learn from", written),
     "parameters": ("parameters", written),
+    "from_checkpoint": ("parameters from the checkpoint", written),
+    "new": ("parameters that were new", written),
     "trainable": ("parameters that learn", written),
     "precision": ("precision", str),
     "device": ("device", str),
@@ -78,7 +79,7 @@ def configuration(run: Mapping[str, Any]) -> list[Part]:
         parts.append(text(f"Fingerprint of the data: {run['data']['fingerprint']}"))
     if not run.get("config"):
         return [*parts, text("The run does not say its configuration.")]
-    settings = yaml.safe_dump(shortened(run["config"]), sort_keys=False, allow_unicode=True, width=100)
+    settings = dump(shortened(run["config"]))
     return [*parts, pre(settings)]
 
 

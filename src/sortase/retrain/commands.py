@@ -14,6 +14,7 @@ from ..config.load import parse, settings_of
 from ..config.run import Config
 from ..errors import ConfigError, GateError, MissingInputError, SortaseError
 from ..pipeline.attempts import attempted_from, submission_name
+from ..plain import show
 from ..registry.context import context
 from ..registry.models import Model, model_of, names
 from ..registry.moves import history, move, table
@@ -37,7 +38,7 @@ Stop = Callable[[], bool]
 
 def _text(options: argparse.Namespace) -> str:
     with storage.impatiently():
-        return storage.read_bytes(options.config).decode()
+        return storage.read_text(options.config)
 
 
 def _config(options: argparse.Namespace) -> Config | None:
@@ -58,8 +59,8 @@ def _model(options: argparse.Namespace, config: Config | None) -> tuple[Model, s
 
 
 def gate(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
-    from ..gate.verdict import markdown, text
-    from .judging import judge_version, words_of
+    from ..gate.verdict import markdown, text, words_of
+    from .judging import judge_version
 
     config = _config(options)
     if config is None:
@@ -77,14 +78,15 @@ def gate(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     mirror(config.registry.mlflow, model, version, alias=None if options.version_name else CHALLENGER, say=say)
     with placed(config.compute) as where:
         verdict, url = judge_version(model, version, model.champion, config, rules, where, say)
-    print(text(verdict))
+    show(text(verdict))
     say(f"gate: {url}")
     if options.summary:
         summary.append(options.summary, markdown(verdict))
     if options.output_json:
         storage.write_json(options.output_json, verdict)
     if not verdict["passed"]:
-        raise GateError(f"{version.name} did not pass: {words_of(verdict)}")
+        outcome = "was not judged" if verdict["passed"] is None else "did not pass"
+        raise GateError(f"{version.name} {outcome}: {words_of(verdict)}")
 
 
 def promote(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
@@ -122,7 +124,7 @@ def _moved(model: Model, moved: Moved, options: argparse.Namespace, config: Conf
     mirror(_mlflow(options, config), model, moved.version, alias=moved.alias, say=say)
     before = f" (before: {moved.before})" if moved.before and moved.record else ""
     done = "is" if moved.record else "is already"
-    print(f"{moved.version.name} {done} the {moved.alias} of {model.name}{before}")
+    show(f"{moved.version.name} {done} the {moved.alias} of {model.name}{before}")
 
 
 def models(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
@@ -146,7 +148,7 @@ def models(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
 
 
 def _show(options: argparse.Namespace, value: Any, words: Callable[[], str]) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False) if options.json else words())
+    show(json.dumps(value, indent=2, ensure_ascii=False) if options.json else words())
 
 
 def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
@@ -160,7 +162,7 @@ def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         except SortaseError as fault:  # it does not take the place of what happened
             say(f"retrain: what happened is not written down: {fault}")
         raise
-    print(outcome.words)
+    show(outcome.words)
     summary.deliver(outcome, options.summary, options.output_json)
 
 

@@ -16,7 +16,7 @@ from ..data.fingerprints import Unit
 from ..data.sequences import Sequences
 from ..data.source import open_source
 from ..data.split import column_classes
-from ..errors import ConfigError, MissingInputError
+from ..errors import InputError, MissingInputError, StorageError
 from ..gate.fairness import frozen
 from ..model.task import Task, task_of
 from ..pipeline.prepare import prepare
@@ -24,7 +24,7 @@ from ..pipeline.run_folder import RunFolder, digest
 from ..pipeline.sides import Sides, read_sides
 from ..registry.versions import Version
 from .plan import folder_of, new_labels, without
-from .register import training_hashes, version_name
+from .register import name_of, training_hashes, unfinished
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,11 @@ def evaluated(version: Version, config: Config, spec: GateSpec) -> Evaluated:
     train = own.sides.train if own is not None and spec.must_beat_baseline else None
     if spec.dataset is not None:
         on = frozen_set(spec.dataset, task, version.classes, training_hashes(version).unit, config)
-        return replace(on, groups=_groups(on.url, on.test, config.split), train=train)
+        groups = _groups(on.url, on.test, config.split)
+        remarks = on.remarks
+        if groups is None and config.split.strategy == "group":
+            remarks += (_without_groups(spec, str(config.split.column)),)
+        return replace(on, groups=groups, train=train, remarks=remarks)
     if own is None:
         raise MissingInputError(
             f"the data of {version.record['run']} are gone or were made again since, and with them the test side of "
@@ -79,20 +83,29 @@ def _groups(url: str, test: Sequences, split: SplitSpec) -> np.ndarray | None:
     return column_classes(source, split.column)[1][test.rows] if split.column in source.features else None
 
 
+def _without_groups(spec: GateSpec, column: str) -> str:
+    """The remark on a frozen set without the column of groups; InputError where its intervals were to decide."""
+    words = f"{spec.dataset} has no column '{column}', by whose groups the data are split"
+    if spec.by == "interval":
+        raise InputError(
+            f"{words}, and gate.by is 'interval': intervals of its rows would be too narrow; add the column, or use "
+            "gate.by: estimate"
+        )
+    return f"{words}: rows were resampled, so intervals may be too narrow"
+
+
 def _own(version: Version, task: Task) -> _Own | None:
     """None where the run's data are gone, or no longer those of this version; the registry holds no copy of them."""
     folder = RunFolder(version.record["run"])
-    try:
-        same = version_name(folder) == version.name
-    except ConfigError:  # a stage is worked on, or its mark is gone
-        same = False
-    run = folder.read("run.json") if same else None
-    if run is None:
+    marks = folder.stages()
+    if unfinished(marks) or name_of(folder.url, marks) != version.name:
         return None
-    config = check(run["config"], f"{folder.url}/run.json")
+    config = check(folder.description()["config"], f"{folder.url}/run.json")
     url = folder.path("data", f"{config.run.prefix}_labeled.dataset")
     if not storage.exists(url):
         return None
+    if (name := folder.damage(marks["prepare"])) is not None:
+        raise StorageError(f"{folder.path(*name.split('/'))} is not what the run of {version.name} was made from")
     return _Own(url, read_sides(url, folder.path("data", "split.parquet"), task), config.split)
 
 
@@ -107,9 +120,9 @@ def frozen_set(url: str, task: Task, classes: dict[str, int], unit: Unit, config
     if names is None and _has_ids(features, task, config.labels.column):
         return Evaluated(url, *frozen(url, task), unit)
     labels = config.labels.model_copy(update={"mapping": classes})
-    if task.unit == "row" and labels.column not in features:
+    if labels.gene_class_dict is None and labels.column not in features:
         labels = labels.model_copy(update={"column": task.label_column})
-    named = config.model_copy(update={"labels": labels})
+    named = config.model_copy(update={"labels": labels, "data": DataSpec()})
     left_out = new_labels(named, url)
     labels = without(named, left_out).labels
     out = folder_of(config).path("gate", digest([url, labels.model_dump(mode="json")])[:8])
@@ -131,5 +144,7 @@ def _has_ids(features: dict[str, Any], task: Task, column: str | None) -> bool:
     if not isinstance(feature, dict):
         return False
     if task.unit == "token":
-        return feature.get("_type") in ("List", "Sequence")
+        inner = feature.get("feature")
+        ids = isinstance(inner, dict) and str(inner.get("dtype")).startswith(("int", "uint"))
+        return ids and feature.get("_type") in ("List", "Sequence", "LargeList")
     return column not in features and str(feature.get("dtype")).startswith(("int", "uint"))

@@ -13,8 +13,8 @@ from ..model.bootstrap import affordable
 from ..model.task import task_of
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.sides import read_sides
+from ..registry.exclusive import require_exclusive
 from ..registry.models import Model
-from ..registry.moves import require_exclusive
 from ..registry.versions import Version
 from .evaluated import frozen_set
 from .judging import contender

@@ -5,14 +5,17 @@ Both are the same on the machine that asks for a retraining and in the job that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .. import storage
 from ..config.run import Config
+from ..config.tokenize import TokenizeSpec
+from ..data.count_files import in_words, input_urls, labels_of
 from ..data.shards import STATE
 from ..errors import InputError, MissingInputError
 from ..pipeline.run import Run
-from ..pipeline.run_folder import FITTING, RunFolder, digest
+from ..pipeline.run_folder import FITTING, RunFolder, digest, identity
 from ..pipeline.stages import STAGES
 from ..pipeline.where import Here
 from ..registry.models import version_at
@@ -36,7 +39,9 @@ _REWRITTEN = ("_fingerprint",)  # in a dataset's state.json, by each time that t
 def data_fingerprint(config: Config) -> str:
     """Of the files that rows come from, wherever they lie: hashes of those here, ETags of those in storage, which are
     listed and not read."""
-    url = config.data.dataset or (config.tokenize.input if config.tokenize else None)
+    if config.tokenize is not None:
+        return _counts_fingerprint(config.tokenize)
+    url = config.data.dataset
     assert url is not None, "a configuration names one of the two"
     state = storage.join(url, STATE)
     if not storage.exists(state):
@@ -45,21 +50,32 @@ def data_fingerprint(config: Config) -> str:
     return digest([told, storage.fingerprint(url, without=(STATE,))])
 
 
-def settings_digests(config: Config) -> tuple[str, dict[str, str]]:
-    """Of everything else that shapes the model, of a configuration without aliases of versions; and by section."""
-    shaping = _shaping(config)
+def _counts_fingerprint(spec: TokenizeSpec) -> str:
+    urls = input_urls(spec)
+    prints = [storage.fingerprint(url) for url in urls]
+    return digest(prints[0] if len(prints) == 1 else [*prints, *labels_of(urls)])
+
+
+def settings_digests(config: Config, files: Mapping[str, str] | None = None) -> tuple[str, dict[str, str]]:
+    """Of everything else that shapes the model, of a configuration without aliases of versions; and by section.
+
+    ``files``: fingerprints, of the time at which they were read; MissingInputError for another one that is not there.
+    """
+    shaping = _shaping(config, files or {})
     return digest(shaping), {name: digest(section) for name, section in shaping.items()}
 
 
-def _shaping(config: Config) -> dict[str, Any]:
+def _shaping(config: Config, files: Mapping[str, str]) -> dict[str, Any]:
     """By section. Where it is computed, its names and its users' matters do not."""
     settings = config.model_dump(mode="json", include=set(_SHAPING), exclude_defaults=True)
     for section, name in (*_SPEED, *_DATA):
         (settings.get(section) or {}).pop(name, None)
     for section, name in _FILES:
         value = (settings.get(section) or {}).get(name)
-        if isinstance(value, str) and storage.exists(value):  # others are names of a hub
-            settings[section][name] = storage.fingerprint(value)
+        if isinstance(value, str) and (section != "model" or storage.is_located(value)):  # others are a hub's
+            settings[section][name] = files.get(value) or storage.fingerprint(value)
+    if config.labels.overlap in ("first", "last") and isinstance(config.labels.gene_class_dict, dict):
+        settings["labels"]["order"] = list(config.labels.gene_class_dict)
     if config.tune is not None:
         settings["tune"] = config.tune.shapes_result()
     for name in _UNHEARD:
@@ -88,14 +104,15 @@ def lineage(folder: RunFolder) -> dict[str, Any]:
     config = check(run["config"], f"{folder.url}/run.json")
     told = run.get("retrain") or {}
     made = marks[fitted]
-    settings, sections = (told["settings"], told.get("sections")) if told else settings_digests(config)
+    read = {url: found for mark in marks.values() for url, found in (mark["settings"].get("files") or {}).items()}
+    settings, sections = (told["settings"], told.get("sections")) if told else settings_digests(config, read)
     return {
         "run": folder.url,
         "created": run["created"],
         "finished": made["finished"],
         "data": {
             "fingerprint": told.get("data") or _data_of(config, folder, marks),
-            "source": config.data.dataset or (config.tokenize and config.tokenize.input),
+            "source": config.data.dataset or (config.tokenize and in_words(config.tokenize.input)),
         },
         "config": settings,
         "sections": sections,
@@ -122,7 +139,7 @@ def _data_of(config: Config, folder: RunFolder, marks: dict[str, Any]) -> str:
     first = next(stage for stage in STAGES if stage.wanted(config))
     read = str(marks[first.name]["inputs"]) if first.name in marks else ""
     try:
-        unchanged = digest(first.inputs(here)) == read
+        unchanged = identity(first.inputs(here)) == read
         return data_fingerprint(config) if unchanged else read
-    except (InputError, MissingInputError):  # they are gone
+    except MissingInputError:  # they are gone
         return read

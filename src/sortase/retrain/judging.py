@@ -24,7 +24,7 @@ from .evaluated import evaluated
 from .register import training_hashes
 
 Say = Callable[[str], None]
-FORMAT = 3  # of what a verdict is made from
+FORMAT = 4  # of what a verdict is made from
 
 
 def judge_version(
@@ -58,21 +58,6 @@ def _inputs(version: Version, champion: Version | None, config: Config, spec: Ga
     if spec.max_slowdown is not None:
         parts.append(uuid.uuid4().hex)
     return digest(parts)
-
-
-def words_of(found: dict[str, Any]) -> str:
-    """The rules that were not met, in one line."""
-    return "; ".join(_failure(row) for row in found["rules"] if row["passed"] is False) or "every rule is met"
-
-
-def _failure(row: dict[str, Any]) -> str:
-    figures = [
-        f"{row[role]:.4f}{' of the champion' if role == 'champion' else ''}"
-        for role in ("challenger", "champion")
-        if row[role] is not None
-    ]
-    told = f" is {' against '.join(figures)}" if figures else ""
-    return f"{row['rule']}{told}, asked for {row['limit']} ({row['words']})"
 
 
 def _judged(

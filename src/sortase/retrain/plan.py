@@ -11,15 +11,16 @@ import numpy as np
 from .. import storage
 from ..config.gate import GateSpec
 from ..config.run import Config
+from ..data.select import make_filters, passing
 from ..data.source import open_source
 from ..data.split import column_classes
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingInputError
 from ..pipeline.run import resolved
 from ..pipeline.run_folder import RunFolder, digest
 from ..registry.models import Model, model_of
 from ..registry.moves import rolled_back
 from ..registry.names import CHAMPION, VERSION, is_reference, parse
-from ..registry.versions import Version, read
+from ..registry.versions import RECORD, Version, read
 from .generation import data_fingerprint, settings_digests
 from .outcome import Outcome
 from .promotion import undone_words
@@ -113,7 +114,7 @@ def due_of(config: Config, outcome: Outcome) -> Due:
 
 def held_back(due: Due, outcome: Outcome, say: Say) -> bool:
     """Whether a version that was made from the same data and settings was rolled back: then a person decides."""
-    undone = _rolled_back_before(due.model, due.generation)
+    undone = _rolled_back_before(due)
     if undone is None:
         return False
     outcome.state = "waiting"
@@ -139,12 +140,21 @@ def _refuse_itself(config: Config, model: Model) -> None:
         )
 
 
-def _rolled_back_before(model: Model, generation: Generation) -> dict[str, Any] | None:
-    """The rollback of a version that was made from the same data and settings."""
+def _rolled_back_before(due: Due) -> dict[str, Any] | None:
+    """The rollback of a version that was made from the same data and settings.
+
+    MissingInputError where one that was rolled back is lost, unless nothing is promoted without a person.
+    """
+    model, generation = due.model, due.generation
     for name, undone in rolled_back(model.url, CHAMPION).items():
         version = read(model.url, name)
-        if version is None:  # removed by hand
+        if version is None and not due.config.retrain.promote:
             continue
+        if version is None:
+            raise MissingInputError(
+                f"{name}, which {undone_words(undone)}, is gone from {model.url}: whether it was made from these data "
+                f"is not known. Restore its {RECORD}, or set retrain.promote: false and promote by hand"
+            )
         before = version.record["lineage"]
         if (before["data"]["fingerprint"], before["config"]) == (generation.data, generation.settings):
             return {**undone, "undone": name}
@@ -190,14 +200,16 @@ def keep_pins(config: Config, champion: Version | None) -> None:
 
 
 def new_labels(config: Config, dataset: str) -> dict[str, int]:
-    """Under ``retrain.new_labels: drop``, the labels of the data that the class map lacks, and their rows."""
+    """Under ``retrain.new_labels: drop``, the labels that the class map lacks, and their rows past `data.filter`."""
     labels = config.labels
     if config.retrain.new_labels != "drop" or labels.task != "sequence" or labels.mapping is None:
         return {}
-    names, codes = column_classes(open_source(dataset), str(labels.column))
+    source = open_source(dataset)
+    names, codes = column_classes(source, str(labels.column))
+    codes = codes[passing(source, make_filters(config.data.filter, source))]
     known = {*labels.mapping, *labels.rename}
     counts = np.bincount(codes, minlength=len(names)).tolist()
-    return {name: n for name, n in zip(names, counts, strict=True) if name is not None and name not in known}
+    return {name: n for name, n in zip(names, counts, strict=True) if n and name is not None and name not in known}
 
 
 def without(config: Config, labels: Iterable[str]) -> Config:

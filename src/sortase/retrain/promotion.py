@@ -7,8 +7,9 @@ from typing import Any
 
 from ..config.gate import GateSpec
 from ..errors import ConfigError, GateError
+from ..gate.verdict import words_of
 from ..registry.models import Model
-from ..registry.moves import ANY, history, move, moved_since, rolled_back, table, version_before
+from ..registry.moves import Table, history, move, refuse_moved, rolled_back, table, version_before
 from ..registry.names import CHAMPION, check_alias
 from ..registry.versions import Version
 from .verdicts import newest
@@ -32,13 +33,13 @@ def promote(
     override: str | None = None,
     why: str | None = None,
     asked: dict[str, str] | None = None,
-    expected: Any = ANY,
+    seen: Table | None = None,
     rules: GateSpec | None = None,
     gate: tuple[dict[str, Any], str] | None = None,
     by: str = "person",
 ) -> Moved:
-    """Let the alias mean this version. ``override``: why no passed gate is needed. ``expected``: the champion that a
-    gate compared with, where the caller knows. ``gate``: the verdict to rely on, with its URL; by default the newest
+    """Let the alias mean this version. ``override``: why no passed gate is needed. ``seen``: the aliases when the
+    gate compared, where the caller knows. ``gate``: the verdict to rely on, with its URL; by default the newest
     one, by these ``rules`` where they are given. ``by``: person, or retrain.
 
     Raises:
@@ -53,17 +54,18 @@ def promote(
         version.check()
         record = move(model.url, alias, version.name, kind="set", why=why or override, asked=asked)
         return Moved(alias, version, record["before"] if record else None, record)
-    before = table(model.url).aliases.get(CHAMPION)
+    current = table(model.url)
+    before = current.aliases.get(CHAMPION)
     if before == version.name:
         return Moved(alias, version, before, None)
-    if expected is not ANY and before != expected:
-        raise moved_since(model.url, alias, before, expected)
+    if seen is not None:
+        refuse_moved(model.url, alias, seen, current)
     gate = gate or newest(model, version, before, rules)
     if override is None:
         _require(model, version, before, gate, rules)
     version.verify()
     told = {"gate": gate and gate[1], "override": override, "by": by}
-    record = move(model.url, alias, version.name, kind="promote", expected=before, why=why, asked=asked, **told)
+    record = move(model.url, alias, version.name, kind="promote", seen=current, why=why, asked=asked, **told)
     return Moved(alias, version, before, record)
 
 
@@ -82,6 +84,8 @@ def _require(
     if gate is None:
         by = " by the rules of the configuration" if rules else ""
         raise GateError(f"{version.name} has passed no gate {against}{by}; {remedy}")
+    if gate[0]["passed"] is None:
+        raise GateError(f"{version.name} was not judged by its last gate {against}: {words_of(gate[0])}")
     if not gate[0]["passed"]:
         raise GateError(f"{version.name} did not pass its last gate {against}, of {gate[0]['judged']}; {remedy}")
 
@@ -106,7 +110,8 @@ def rollback(
         ConfigError: there is nothing to go back to, or the alias never meant the version named.
         ConflictError: somebody moved the alias meanwhile.
     """
-    current = table(model.url).aliases.get(alias)  # its version may be lost
+    seen = table(model.url)
+    current = seen.aliases.get(alias)  # its version may be lost
     if current is None:
         raise ConfigError(f"{model.url} has no {alias}; there is nothing to roll back")
     wanted = to or version_before(model.url, alias)
@@ -123,7 +128,7 @@ def rollback(
         alias,
         version.name,
         kind="rollback",
-        expected=current,
+        seen=seen,
         why=why,
         asked=asked,
         override=None,

@@ -7,7 +7,7 @@ one that was interrupted is completed.
 from __future__ import annotations
 
 import json
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,15 @@ from ..pipeline.run_folder import FITTING, RunFolder, digest
 from ..pipeline.sides import read_sides
 from ..redact import redacted
 from ..registry.context import context, now
+from ..registry.exclusive import require_known
 from ..registry.models import version_at
+from ..registry.moves import table
 from ..registry.versions import FORMAT, RECORD, Version, described, find, read
+from ..scratch import Scratch
 from .generation import lineage
 
-COPIED = ("evaluation.json", "data/prepare.json", "report.html")
+COPIED = ("evaluation.json", "data/prepare.json")
+REPORT = "report.html"
 TOKENIZED = ("data/vocabulary.pkl", "data/medians.json")
 TRAINING = "training.npy"
 
@@ -38,23 +42,26 @@ def register(folder: RunFolder, model_url: str, asked: dict[str, str] | None = N
     """The version of a finished run, made where there is none. ``asked``: by whom, else the environment tells.
 
     Raises:
-        ConfigError: the run is not finished.
+        ConfigError: the run is not finished, or no registry can be kept there.
         ConflictError: the run was made again while it was copied.
     """
+    require_known(model_url)
     name = version_name(folder)
     found = read(model_url, name)
     if found is not None:
         return found
     url = storage.join(model_url, "versions", name)
-    with tempfile.TemporaryDirectory(prefix="sortase-register-") as scratch:
-        record = _collect(folder, f"{model_url.rpartition('/')[2]} {name}", Path(scratch))
+    with Scratch("register") as scratch:
+        record = _collect(folder, f"{model_url.rpartition('/')[2]} {name}", scratch)
+        folder.check_made()
         if version_name(folder) != name:
             raise ConflictError(f"{folder.url} was made again while it was registered; register it once it is finished")
         found = read(model_url, name)
         if found is not None:  # somebody else was quicker
             return found
-        storage.upload(Path(scratch), url)
+        storage.upload(scratch, url)
     whole = {"version": name, "format": FORMAT, **record, "registered": now(), "context": asked or context()}
+    whole["moves"] = table(model_url).number  # so that a later reader notices when they are lost
     data = (json.dumps(redacted(whole), indent=2, ensure_ascii=False) + "\n").encode()
     storage.create_bytes(storage.join(url, RECORD), data)
     return find(model_url, name)
@@ -63,17 +70,24 @@ def register(folder: RunFolder, model_url: str, asked: dict[str, str] | None = N
 def version_name(folder: RunFolder) -> str:
     """When the run's model was made, and a digest of what it was made from; ConfigError for an unfinished run."""
     marks = folder.stages()
-    fitted = next((name for name in FITTING if name in marks), None)
-    missing = [name for name, there in (("prepare", "prepare" in marks), ("train", fitted)) if not there]
-    if "evaluate" not in marks:
-        missing.append("evaluate")
-    if missing or fitted is None:
+    if missing := unfinished(marks):
         raise ConfigError(
             f"{folder.url} is not finished: there is no mark of {', '.join(missing)}. A model is registered with its "
             "evaluation: run `sortase run` first, with a test side (--version names one that is registered)"
         )
+    return name_of(folder.url, marks)
+
+
+def unfinished(marks: Mapping[str, Any]) -> list[str]:
+    """The stages that a version needs and the run has not finished."""
+    lacking = [name for name in ("prepare", "evaluate") if name not in marks]
+    return lacking if any(name in marks for name in FITTING) else [*lacking, "train"]
+
+
+def name_of(url: str, marks: Mapping[str, Any]) -> str:
+    fitted = next(name for name in FITTING if name in marks)
     finished = str(marks[fitted]["finished"])
-    made = [folder.url, *([marks[name]["inputs"], marks[name]["finished"]] for name in ("prepare", fitted, "evaluate"))]
+    made = [url, *([marks[name]["inputs"], marks[name]["finished"]] for name in ("prepare", fitted, "evaluate"))]
     stamp = finished[:19].replace("-", "").replace(":", "")
     return f"{stamp}-{digest(made)[:8]}"
 
@@ -84,9 +98,10 @@ def _collect(folder: RunFolder, title: str, scratch: Path) -> dict[str, Any]:
     config = check(run["config"], f"{folder.url}/run.json")
     told = lineage(folder)
     storage.download(folder.model, scratch / "model")
-    for name in COPIED + (TOKENIZED if config.tokenize is not None else ()):
-        if storage.exists(folder.path(*name.split("/"))):
-            storage.download(folder.path(*name.split("/")), scratch / Path(name).name)
+    tokenized = TOKENIZED if config.tokenize is not None else ()
+    reported = (REPORT,) if folder.mark("report") is not None else ()
+    for name in (*COPIED, *tokenized, *reported):
+        storage.download(folder.path(*name.split("/")), scratch / Path(name).name)
     class_map = classmap.read(folder.path("data", f"{config.run.prefix}_id_class_dict.json"))
     classmap.write(str(scratch), "model", class_map)
     storage.write_json(str(scratch / "lineage.json"), told)

@@ -13,6 +13,7 @@ from ..config.evaluate import PredictSpec
 from ..config.load import parse, settings_of, validate
 from ..data import vocabulary
 from ..errors import ConfigError
+from ..plain import show
 from ..registry.models import resolve
 from ..registry.names import is_reference
 
@@ -28,14 +29,15 @@ def predict_with(options: argparse.Namespace, say: Callable[[str], None]) -> Non
     """
     from ..gate.fairness import refuse_other_tokens
     from ..model.load import load_trained
+    from ..pipeline.made_model import check_model
     from ..pipeline.parts import Elsewhere
-    from ..pipeline.place_model import place_model
+    from ..pipeline.place_model import model_on_device
     from ..pipeline.predict import predict
 
     registry, compute, settings = options.registry, ComputeSpec(), _settings(options)
     if options.config is not None:
         with storage.impatiently():
-            config = parse(storage.read_bytes(options.config).decode(), options.set, options.config)
+            config = parse(storage.read_text(options.config), options.set, options.config)
         storage.configure(config.storage)
         registry, compute = registry or config.registry.url, config.compute
     if "compute" in settings:
@@ -49,6 +51,7 @@ def predict_with(options: argparse.Namespace, say: Callable[[str], None]) -> Non
         version = resolve(model, registry)
         model = version.model
         say(f"predict: {options.model} is version {version.name}")
+    check_model(model)
     trained = load_trained(model)
     known = vocabulary.of_dataset(spec.dataset)
     if known is not None and trained.tokenizer is not None:
@@ -57,10 +60,10 @@ def predict_with(options: argparse.Namespace, say: Callable[[str], None]) -> Non
         elsewhere = None
         if where.score_map is not None:
             elsewhere = Elsewhere(map=where.score_map, model=model, dataset=spec.dataset, compute=compute)
-        precision = "fp32" if elsewhere else place_model(trained.model, compute)
-        counts = predict(trained, spec, options.output, precision, elsewhere)
+        with model_on_device(trained.model, None if elsewhere else compute) as precision:
+            counts = predict(trained, spec, options.output, precision, elsewhere)
     say("predict: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    print(options.output)
+    show(options.output)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -68,6 +71,6 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     text = "{}"
     if options.config is not None:
         with storage.impatiently():
-            text = storage.read_bytes(options.config).decode()
+            text = storage.read_text(options.config)
     found = settings_of(text, options.set, options.config or "--set")
     return {name: found[name] for name in SECTIONS if isinstance(found.get(name), dict)}

@@ -11,6 +11,7 @@ from .. import __version__, storage
 from ..cluster.place import placed
 from ..config.run import Config
 from ..errors import CancelledError, ConflictError, GateError
+from ..gate.verdict import words_of
 from ..pipeline.attempts import attempted, refuse_again, submission_name
 from ..pipeline.drift import check, drift
 from ..pipeline.profile import profile
@@ -18,14 +19,14 @@ from ..pipeline.run import run
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.stop_request import listening
 from ..pipeline.where import Where
-from ..registry.moves import last, move
+from ..registry.moves import last, move, table
 from ..registry.names import CHALLENGER, CHAMPION
 from ..registry.versions import Version
 from . import summary
 from .asked import asked_by
 from .foresight import foresee, foresee_rows
 from .generation import data_fingerprint
-from .judging import judge_version, words_of
+from .judging import judge_version
 from .mirror import mirror, require
 from .outcome import Outcome
 from .plan import Due, due_of, folder_of, held_back, keep_pins, new_labels, nothing_words, run_of, without
@@ -101,7 +102,7 @@ def retrain(
     with (
         attempted(folder.url, own.storage) as attempt,
         placed(own.compute, always=own.tune is not None) as where,
-        listening(attempt.folder, wish),
+        listening(attempt.folder, wish, say),
         summary.kept(outcome, attempt.folder, say),
     ):
         current = Retraining(
@@ -170,7 +171,7 @@ def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None
     """Before anything is trained: how far the data drifted, and whether the gate could judge on them."""
     generation, folder = current.due.generation, current.folder
     champion = generation.champion
-    notes = (folder.read("data/prepare.json") or {}).get("notes", [])
+    notes = storage.read_json(folder.path("data", "prepare.json")).get("notes", [])
     unknown = tuple(f"label '{name}' (" for name in left_out)  # the drift tells these
     current.outcome.notes = [note for note in notes if not note.startswith(unknown)]
     if champion is not None:
@@ -187,7 +188,8 @@ def _decide(current: Retraining, version: Version) -> None:
     """Judge, and promote what passes; once more where the champion moved in between."""
     config, model, outcome, say = current.config, current.due.model, current.outcome, current.say
     for _ in range(ROUNDS):
-        champion = model.champion
+        seen = table(model.url)
+        champion = model.meant(seen, CHAMPION)
         if champion is not None and champion.name == version.name:
             mirror(config.registry.mlflow, model, version, alias=CHAMPION, say=say)
             outcome.state, outcome.words = "promoted", f"{version.name} is the champion"
@@ -200,6 +202,10 @@ def _decide(current: Retraining, version: Version) -> None:
         mirror(config.registry.mlflow, model, version, alias=CHALLENGER, say=say)
         verdict, url = judge_version(model, version, champion, config, current.due.rules, current.where, say)
         outcome.verdict, outcome.verdict_url = verdict, url
+        if verdict["passed"] is None:
+            outcome.state, outcome.words = "waiting", f"{version.name} waits for a person: {words_of(verdict)}"
+            say(f"retrain: {outcome.words}")
+            return
         if not verdict["passed"]:
             outcome.state, outcome.words = "refused", f"{version.name} did not pass the gate: {words_of(verdict)}"
             raise GateError(outcome.words)
@@ -213,8 +219,7 @@ def _decide(current: Retraining, version: Version) -> None:
             return
         _go_on(current, f"before {version.name}, which passed the gate, was promoted")
         try:
-            expected = champion.name if champion else None
-            moved = promote(model, version, asked=current.asked, expected=expected, gate=(verdict, url), by="retrain")
+            moved = promote(model, version, asked=current.asked, seen=seen, gate=(verdict, url), by="retrain")
         except ConflictError as error:
             say(f"retrain: {error}")
             continue

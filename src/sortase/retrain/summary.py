@@ -81,7 +81,7 @@ def keep_failure(outcome: Outcome, folder: RunFolder, error: BaseException, say:
 
 
 def _is_ours(folder: RunFolder) -> bool:
-    current = folder.read("attempt.json")
+    current = folder.holder()
     if current is None or current["id"] == folder.attempt:
         return True
     return folder.read(f"logs/attempt-{current['number']}/outcome.json") is not None  # it has ended

@@ -1,0 +1,35 @@
+"""Counts of AnnData in zarr: a folder of the second or third format, or such a folder in a zip file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from ..errors import MissingExtraError
+from .count_anndata import read_anndata
+from .counts import Asked, Counts
+from .foreign import DAMAGE, refused
+from .h5guard import Guard
+from .h5open import naming
+
+
+@contextmanager
+def open_zarr(asked: Asked) -> Iterator[Counts]:
+    """The same as of AnnData in HDF5."""
+    try:
+        import zarr
+
+        from .zarrguard import ZarrGuard
+        from .zarrstore import WalkedStore
+    except ImportError as error:
+        raise MissingExtraError(f"reading {asked.name} needs zarr 3: pip install 'sortase[anndata]'") from error
+    with refused(lambda error: f"{asked.name} is not a readable zarr store: {error}", *DAMAGE):
+        store = WalkedStore(asked.path, asked.name)
+    try:
+        with naming(asked):
+            group = zarr.open_group(store, mode="r", use_consolidated=False)
+            counts = read_anndata(group, cast(Guard, ZarrGuard(store, asked.name)), asked)
+        yield counts
+    finally:
+        store.close()

@@ -1,0 +1,131 @@
+"""Who has a run, and what the marks of its stages say."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sortase import storage
+from sortase._written import Written
+from sortase.errors import FencedError, StorageError
+from sortase.pipeline.made import difference
+from sortase.pipeline.run_folder import RunFolder
+
+
+def made(root: str, **files: bytes) -> RunFolder:
+    folder = RunFolder(storage.join(root, "run"))
+    folder.begin()
+    with folder.stage("prepare", {"a": 1}):
+        for name, content in files.items():
+            storage.write_bytes(folder.path("data", name), content)
+    return folder
+
+
+def test_attempts_that_begin_at_once_have_numbers_of_their_own(root: str) -> None:
+    folders = [RunFolder(storage.join(root, "run")) for _ in range(4)]
+
+    def begin(folder: RunFolder) -> bool:
+        try:
+            folder.begin()
+        except FencedError:  # another one began in the same moment, and has the run
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(begin, folders))
+    assert sorted(folder.number for folder in folders) == [1, 2, 3, 4]
+    last = max(folders, key=lambda folder: folder.number)
+    last.fence()
+    for folder in folders:
+        if folder is not last:
+            with pytest.raises(FencedError, match=r"attempt 4 \(started .*\) has taken over .*without publishing"):
+                folder.fence()
+
+
+def test_a_run_that_is_given_back_is_the_earlier_ones(root: str) -> None:
+    first, second = RunFolder(storage.join(root, "run")), RunFolder(storage.join(root, "run"))
+    first.begin()
+    second.begin()
+    second.give_back()
+    first.fence()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda url: storage.write_bytes(url, b"row t"), id="other bytes of the same length"),
+        pytest.param(lambda url: storage.write_bytes(url, b"row"), id="cut"),
+        pytest.param(storage.remove, id="gone"),
+    ],
+)
+def test_a_file_that_is_not_what_the_stage_made(root: str, spoil: Callable[[str], None]) -> None:
+    folder = made(root, rows=b"row s", classes=b"c")
+    assert folder.is_done("prepare", {"a": 1})
+    spoil(folder.path("data", "rows"))
+    assert not folder.is_done("prepare", {"a": 1})
+    with pytest.raises(StorageError, match="data/rows is not what stage 'prepare' made: an earlier attempt or another"):
+        folder.check_made()
+    with folder.stage("prepare", {"a": 1}):
+        assert not storage.exists(folder.path("data", "classes")), "nothing may be taken for finished"
+        storage.write_bytes(folder.path("data", "rows"), b"again")
+    assert folder.is_done("prepare", {"a": 1})
+
+
+def test_what_is_written_while_another_stage_works_is_noticed(root: str) -> None:
+    folder = made(root, rows=b"rows")
+    with pytest.raises(StorageError, match="stage 'prepare'"), folder.stage("train", {"b": 1}):
+        storage.write_bytes(folder.path("data", "rows"), b"late")
+    assert folder.mark("train") is None
+
+
+def test_a_held_attempt_does_not_write_over_the_later_ones_mark(root: str) -> None:
+    first = made(root)
+    later = RunFolder(first.url)
+    with pytest.raises(FencedError), first.stage("train", {"b": 1}):
+        later.begin()
+        with later.stage("train", {"b": 2}):
+            pass
+    assert first.mark("train")["attempt"] == later.attempt
+
+
+def test_a_file_of_several_parts_is_known_by_its_etag(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 has another kind of ETag for them; a file is not read again to be known."""
+    content = bytes(range(256)) * (101 * 2**12)
+    url = storage.join(s3_url, "run")
+    storage.write_bytes(storage.join(url, "big"), content)
+    written = Written.of(io.BytesIO(content))
+    assert written.etag.endswith("-3")
+    monkeypatch.setattr(storage, "sha256", lambda url, info: pytest.fail("it is read"))
+    told = {"big": {"size": written.size, "sha256": "", "etag": written.etag}}
+    assert difference(url, told) is None
+
+
+def test_the_hash_of_a_file_follows_its_content(tmp_path: str) -> None:
+    """Also of one that is changed twice in a moment, which may leave its time as it was."""
+    code = """
+import sys
+from sortase import storage
+url = sys.argv[1]
+for content in (b"one", b"two"):
+    storage.write_bytes(url, content)
+    print(storage.sha256(url, storage.list_files(url)[""]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, f"{tmp_path}/file"], capture_output=True, text=True, check=True)
+    first, second = done.stdout.split()
+    assert first != second
+
+
+def test_run_json_tells_what_the_marks_say(root: str) -> None:
+    folder = made(root)
+    with folder.stage("train", {"b": 1}) as result:
+        result["steps"] = 7
+    storage.write_json(folder.path("run.json"), {"training": {"steps": 1}, "name": "late"})
+    folder.describe(name="x")
+    told = json.loads(storage.read_bytes(folder.path("run.json")))
+    assert (told["training"]["steps"], told["name"]) == (7, "x")
