@@ -135,7 +135,7 @@ def test_killed_and_stopped_driver_starts_again_to_the_same_weights(tmp_path: Pa
 
 
 def test_a_range_of_workers_has_no_place_with_zero() -> None:
-    from sortase.config.load import validate
+    from sortase.config.check import validate
 
     with pytest.raises(ConfigError, match="range"):
         validate(ComputeSpec, {"workers": {"min": 1, "max": 2}, "deepspeed": 2}, "compute")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sortase.config.check import validate
 from sortase.config.gate import HIGHER, METRICS, GateSpec, parse_limit
-from sortase.config.load import parse, validate
+from sortase.config.load import parse
 from sortase.errors import ConfigError, InputError
 from sortase.gate.judge import Row, judge, meets
 from sortase.gate.result import Measured, Result, Rival, classes_of, wilson

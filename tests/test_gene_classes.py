@@ -16,7 +16,7 @@ import pytest
 from datasets import Dataset, load_from_disk
 
 from sortase import GenericClassifier, label_classes
-from sortase.config.load import validate
+from sortase.config.check import validate
 from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
 from sortase.data.gene_classes import read_gene_classes
 from sortase.errors import InputError, SortaseError

@@ -26,7 +26,7 @@ LAYERS = [
     | {"_retry", "_s3", "_local", "_contents", "_hashes", "_written", "_cache", "_entries", "_locks", "scratch"},
     {"config"},
     {"deadlines"},
-    {"caller_state", "errors", "plain", "redact", "text", "unread"},
+    {"caller_state", "errors", "plain", "redact", "text", "types", "unread", "wording"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

@@ -339,3 +339,9 @@ def test_what_a_trainer_predicted_is_read_as_a_plain_dict() -> None:
 def _newobj(module: str, name: str, arguments: tuple[Any, ...]) -> bytes:
     """An object of a class, made by the instruction NEWOBJ."""
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"\x81."
+
+
+def test_the_reason_of_a_refusal_is_short_whatever_the_pickle_holds() -> None:
+    with pytest.raises(InputError, match=r"^genes\.pkl is not a readable pickle: ValueError: could not convert") as met:
+        pickles.loads(b"F" + b"9x" * 20_000 + b"\n.", "genes.pkl")
+    assert len(str(met.value)) < 300

@@ -9,6 +9,7 @@ import pytest
 
 from refusal_data import FITTING, RUNS, TRAININGS, Ground, prepare_ground, run, state, train
 from sortase import SortaseError
+from sortase.errors import LONGEST, InputError
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +75,11 @@ def test_a_refused_run_leaves_a_finished_one_as_it_is(name: str, ground: Ground,
     before = state(finished)
     assert run(ground, finished, RUNS[name][0]) == 2
     assert state(finished) == before
+
+
+def test_a_message_is_bounded_and_keeps_both_ends() -> None:
+    error = InputError("genes.h5ad cannot be read: " + "x" * 10_000 + "; copy it again")
+    assert str(error).startswith("genes.h5ad cannot be read: xxx")
+    assert str(error).endswith("xxx; copy it again")
+    assert " [6,042 characters left out] " in str(error)
+    assert str(InputError("a" * LONGEST)) == "a" * LONGEST

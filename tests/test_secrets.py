@@ -18,7 +18,8 @@ from datasets import Dataset
 from faulty_s3 import FaultyS3, faulty_s3
 from makers import architecture, rows
 from sortase import _retry, storage
-from sortase.config.load import check, parse, validate
+from sortase.config.check import validate
+from sortase.config.load import check, parse
 from sortase.config.train import TrainSpec
 from sortase.errors import ConfigError, StorageError
 from sortase.pipeline.events import Events

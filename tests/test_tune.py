@@ -19,7 +19,7 @@ import pytest
 from cluster_data import folder_at, prepared, request, wait_until, worker_pids
 from makers import assert_same_weights, weights
 from sortase import storage
-from sortase.config.load import validate
+from sortase.config.check import validate
 from sortase.config.tune import TuneSpec
 from sortase.errors import CancelledError, ConfigError, InfrastructureError, WorkFailedError
 from sortase.pipeline.events import Events, read_events

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sortase.config.load import validate
+from sortase.config.check import validate
 from sortase.config.tune import TuneSpec
 from sortase.config.tune_space import Choices, Range, check_names, parse_space
 from sortase.errors import ConfigError

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import arguments as check
 from .config.argument_translation import taken_out
+from .config.check import validate
 from .config.compute import ComputeSpec
 from .config.evaluate import EvaluateSpec
 from .config.former_names import accepts_former_names
-from .config.load import validate
 from .config.model import ModelSpec
 from .config.prepare import DataSpec, LabelSpec, SplitSpec
 from .config.presets import OF_VERSION, PRESETS

@@ -2,6 +2,8 @@
 
 from .redact import redacted
 
+LONGEST = 4000  # characters of a message: the words of another library may repeat a whole damaged file
+
 
 class SortaseError(Exception):
     """Base of all errors raised on purpose; ``exit_code`` is what a command returns for it."""
@@ -10,7 +12,10 @@ class SortaseError(Exception):
 
     def __str__(self) -> str:
         """Words of foreign errors end up here, and with them what these show."""
-        return str(redacted(super().__str__()))
+        message = str(redacted(super().__str__()))
+        if len(message) <= LONGEST:
+            return message
+        return f"{message[: LONGEST // 2]} [{len(message) - LONGEST:,} characters left out] {message[-LONGEST // 2 :]}"
 
 
 class WorkFailedError(SortaseError, RuntimeError):

@@ -347,7 +347,8 @@ def loads(data: bytes, name: str) -> Any:
     except UnsafePickleError as error:
         raise UnsafePickleError(f"{name} is refused unexecuted: {error}") from error
     except Exception as error:
-        raise InputError(f"{name} is not a readable pickle: {type(error).__name__}: {error}") from error
+        reason = str(error)[:200]  # Python's own words repeat what the pickle holds
+        raise InputError(f"{name} is not a readable pickle: {type(error).__name__}: {reason}") from error
 
 
 def load(url: str) -> Any:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..config.compute import ComputeSpec
-from ..pipeline.where import Here, Say, Swept, Where
+from ..pipeline.where import Here, Swept, Where
+from ..types import Log
 
 if TYPE_CHECKING:
     from ..config.run import Config
@@ -60,7 +61,7 @@ class OnRay(Here):
         return check_visible(paths, output)
 
     def train(
-        self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
+        self, request: TrainRequest, folder: RunFolder, events: Events, say: Log, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         from .train import train
 
@@ -74,7 +75,7 @@ class OnRay(Here):
         request: TrainRequest,
         folder: RunFolder,
         events: Events,
-        say: Say,
+        say: Log,
         should_stop: Callable[[], bool],
     ) -> Swept:
         from .sweep import tune

@@ -15,7 +15,7 @@ from ..config.compute import TaskGroup
 from ..config.storage import StorageSpec
 from ..errors import InfrastructureError, SortaseError, WorkFailedError
 from ..pipeline import logs
-from ..pipeline.where import Map
+from ..types import Map
 from .connect import imported
 
 TRIES = 4

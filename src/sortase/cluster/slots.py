@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config.compute import ComputeSpec, TaskGroup
 from ..config.tune import TuneSpec
-from ..pipeline.where import Say
+from ..types import Log
 from .resources import _most, _nodes, asked_workers, check_resources, gpus_per_worker, room
 
 NOTHING = {"memory": 1.0}  # a byte: Ray Tune refuses a trial without any resource, and a CPU would be a worker's
@@ -34,7 +34,7 @@ class Slots:
         return PlacementGroupFactory([self.bundle], **labels)
 
 
-def find_slots(spec: TuneSpec, compute: ComputeSpec, say: Say) -> Slots:
+def find_slots(spec: TuneSpec, compute: ComputeSpec, say: Log) -> Slots:
     """Ray must be connected.
 
     Raises:

@@ -25,9 +25,10 @@ from ..pipeline.events import Events, read_events
 from ..pipeline.leaderboard import Leaderboard, Status, Trial, name_of, take_model, trial_folder
 from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
-from ..pipeline.where import Say, Swept
+from ..pipeline.where import Swept
 from ..redact import redacted
 from ..scratch import Scratch
+from ..types import Log
 from .board import Board, SilentBoardError, open_board
 from .connect import connected, imported
 from .proposals import Proposals, proposals
@@ -43,7 +44,7 @@ def tune(
     request: TrainRequest,
     folder: RunFolder,
     events: Events,
-    say: Say,
+    say: Log,
     should_stop: Callable[[], bool],
 ) -> Swept:
     """Search, and save the best trial's model below ``folder.model``; it is durable when this returns.
@@ -88,7 +89,7 @@ class _Sweep:
         search: Proposals,
         compared: tuple[str, str],
         events: Events,
-        say: Say,
+        say: Log,
     ):
         self.spec, self.request, self.rows, self.slots, self.search = spec, request, rows, slots, search
         self.metric, self.mode = compared

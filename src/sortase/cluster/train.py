@@ -24,13 +24,13 @@ from ..pipeline.request import TrainRequest
 from ..pipeline.run_folder import RunFolder
 from ..redact import redacted
 from ..scratch import Scratch
+from ..types import Log
 from .board import POLL_SECONDS, Board, Metrics, SilentBoardError, open_board
 from .connect import connected
 from .elastic import Size
 from .resources import gpus_per_worker
 from .worker import Work, work
 
-Say = Callable[[str], None]
 RANGE_SECONDS = 60.0  # after which a range of workers looks again how many there is room for
 SILENCES = 2  # of the board, after which a wish to stop cannot be passed on
 REPEATED = 3  # exit code of errors that may pass: storage, cluster
@@ -40,7 +40,7 @@ def train(
     request: TrainRequest,
     folder: RunFolder,
     events: Events,
-    say: Say,
+    say: Log,
     should_stop: Callable[[], bool],
     *,
     report: Report | None = None,
@@ -64,7 +64,7 @@ def train(
 
 
 def _until_finished(
-    todo: Work, size: Size, events: Events, say: Say, should_stop: Callable[[], bool], report: Report | None
+    todo: Work, size: Size, events: Events, say: Log, should_stop: Callable[[], bool], report: Report | None
 ) -> dict[str, Any]:
     compute = size.compute
     told: dict[str, Any] = {"starts": 0, "crashes": 0, "preemptions": 0}
@@ -130,7 +130,7 @@ def _start(
     board: Board,
     workers: int,
     size: Size,
-    say: Say,
+    say: Log,
     should_stop: Callable[[], bool],
     report: Report | None,
 ) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _start(
 class _Heard:
     """What the workers have told by the board. One that is lost holds nothing up: lines are lost with it."""
 
-    def __init__(self, board: Board, say: Say, report: Report | None):
+    def __init__(self, board: Board, say: Log, report: Report | None):
         self.board, self.say, self.report = board, say, report
         self.told: set[int] = set()
         self.silent = 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ..errors import ConfigError
+from .check import words_of
 from .run import Config
 from .typed_yaml import Dumper, inside, read
 
@@ -50,30 +50,7 @@ def check(settings: dict[str, Any], name: str = "the configuration") -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{name}: " + "; ".join(_words(item) for item in error.errors())) from error
-
-
-def validate(
-    section: type[BaseModel],
-    settings: dict[str, Any],
-    name: str,
-    called: Mapping[str, str] | None = None,
-    *,
-    python: bool = False,
-) -> Any:
-    """Validate one section in the same words.
-
-    ``called``: what the caller named settings of the section. ``python``: they were given there, not in run.yaml.
-    """
-    try:
-        return section.model_validate(settings, context={"python": python})
-    except ValidationError as error:
-        said = [_words({**item, "loc": _called(item["loc"], called or {})}, section) for item in error.errors()]
-        raise ConfigError("; ".join(f"{name}: {words}" for words in said)) from error
-
-
-def _called(place: tuple[Any, ...], called: Mapping[str, str]) -> tuple[Any, ...]:
-    return (called.get(str(place[0]), place[0]), *place[1:]) if place else place
+        raise ConfigError(f"{name}: " + "; ".join(words_of(item, Config) for item in error.errors())) from error
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
@@ -101,28 +78,3 @@ def _hint(error: yaml.YAMLError) -> str:
     if "block scalar" not in str(error) and "character '>'" not in str(error):
         return ""
     return '\nQuote a rule that begins with >, such as macro_f1: ">= champion - 0.005"'
-
-
-def _words(item: Any, root: type[BaseModel] = Config) -> str:
-    place = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _keys(root, item["loc"][:-1])
-        near = get_close_matches(str(item["loc"][-1]), known, n=1)
-        return f"unknown key '{place}'; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
-    if item["type"] == "missing":
-        return f"'{place}' is required"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "training_argument":
-        return f"{place}: {message}" if place else message
-    return f"'{place}': {message} (got {item['input']!r})" if place and item["type"] != "value_error" else message
-
-
-def _keys(section: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    for part in path:
-        annotation = section.model_fields[part].annotation if part in section.model_fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-        if not inner:
-            return []
-        section = inner[0]
-    return sorted(section.model_fields)

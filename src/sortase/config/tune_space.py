@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .argument_translation import checked
+from .check import validate
 from .train import TrainSpec
 from .training_arguments import TABLE
 from .worlds import in_words
@@ -159,7 +160,6 @@ def _is_number(value: Any) -> bool:
 
 def _tried(name: str, found: Any) -> Any:
     """The same, with whole numbers where the hyperparameter takes them; each value that can be drawn is tried."""
-    from .load import validate
     from .model import ModelSpec
 
     argument = TABLE.get(name)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from .hashing import priorities, splitmix64
 from .lists import flat_tokens, lengths_of
 from .padding import own, own_tokens, token_columns
-from .select import priorities, splitmix64
 from .source import Source, rows_of
 from .split import SIDES
 

@@ -15,10 +15,9 @@ import pyarrow as pa
 from ..config.tokenize import TokenizeSpec
 from ..errors import InputError
 from .count_spill import BLOCK_VALUES, RowSpill, transpose
-from .counts import Asked, Counts, choose_columns
+from .counts import Asked, Counts, choose_columns, naming
 from .h5frame import Frame, metadata_of, open_frame
 from .h5guard import Guard
-from .h5open import naming
 from .remote_path import RemotePath
 
 _HEAD = 100_000  # cells whose places in a remote matrix are read

@@ -8,10 +8,9 @@ from typing import cast
 
 from ..errors import MissingExtraError
 from .count_anndata import read_anndata
-from .counts import Asked, Counts
+from .counts import Asked, Counts, naming
 from .foreign import DAMAGE, refused
 from .h5guard import Guard
-from .h5open import naming
 
 
 @contextmanager

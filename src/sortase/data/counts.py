@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ class Asked:
         given = [f"tokenize.{name}" for name in settings if getattr(self.spec, name) is not None]
         if given:
             raise InputError(f"{' and '.join(given)} cannot be used here: {self.name} is {what}")
+
+
+def naming(asked: Asked) -> AbstractContextManager[None]:
+    """What a library makes of a file that is not as its format says."""
+    kind = "loom" if asked.path.name.lower().endswith(".loom") else "AnnData"
+    return refused(lambda error: f"{asked.name} is not a readable {kind} file: {error}", *DAMAGE)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,10 @@ import pyarrow.compute as pc
 
 from ..config.prepare import DataSpec
 from ..errors import InputError
+from ..types import Map
 from .passes import Classes, CountUnit, ExactUnit, Quotas, Rows, UnitCounts
 from .select import Filter, Thresholds, add_up, boundaries, holdings, thresholds
 from .source import rows_of
-
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import storage
 from ..errors import InputError
-from .select import splitmix64
+from .hashing import splitmix64
 from .sequences import IGNORED, Sequences
 
 Unit = Literal["row", "token"]

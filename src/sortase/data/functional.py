@@ -16,6 +16,7 @@ from ..config.gene_lists import Overlap
 from ..errors import InputError, InputTypeError
 from . import classmap
 from .gene_classes import gene_classes
+from .hashing import priorities
 from .labelling import RowLabels, TokenLabels
 from .labels import (
     check_label_column,
@@ -23,7 +24,7 @@ from .labels import (
     check_tokens_column,
 )
 from .padding import token_columns
-from .select import holdings, make_filters, passing, priorities
+from .select import holdings, make_filters, passing
 from .sequences import open_dataset
 from .source import MemorySource, require_column
 from .split import column_classes

@@ -142,7 +142,7 @@ def gene_classes(
 def _overlapping(shared: Mapping[str, tuple[str, ...]]) -> str:
     are = "genes are" if len(shared) > 1 else "gene is"
     return (
-        f"{len(shared)} {are} in several classes: {_shared(shared)}. Say with overlap (labels.overlap in run.yaml) "
+        f"{len(shared)} {are} in several classes: {_shared(shared)}. Log with overlap (labels.overlap in run.yaml) "
         "what becomes of such genes: 'drop' (no label), 'first' or 'last' (the class that is written first, or last); "
         "or keep each gene in one class. Several labels for one token ('multilabel') are not there yet"
     )

@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InputError, SortaseError
-from .counts import CELL, Asked
-from .h5open import naming
+from .counts import CELL, Asked, naming
 
 if TYPE_CHECKING:
     import h5py

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import importlib.util
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ..errors import MissingExtraError
-from .counts import Asked, Counts
-from .foreign import DAMAGE, refused
+from .counts import Asked, Counts, naming
+from .foreign import refused
 from .h5guard import Guard
 from .remote_path import RemotePath
 
@@ -61,9 +61,3 @@ def _read(file: Any, asked: Asked) -> Counts:
     if asked.path.name.lower().endswith(".loom"):
         return read_loom(file, guard, asked)
     return read_10x(file, guard, asked) if genomes(file) else read_anndata(file, guard, asked)
-
-
-def naming(asked: Asked) -> AbstractContextManager[None]:
-    """What a library makes of a file that is not as its format says."""
-    kind = "loom" if asked.path.name.lower().endswith(".loom") else "AnnData"
-    return refused(lambda error: f"{asked.name} is not a readable {kind} file: {error}", *DAMAGE)

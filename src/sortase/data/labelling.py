@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,16 @@ from .padding import MASK, TOKENS, inside, row_spans
 from .rows import choose, choose_lists
 from .sequences import IGNORED
 
-if TYPE_CHECKING:
-    from .tags import Tags
+
+class LabelColumn(Protocol):
+    """A column that holds a label for each token."""
+
+    @property
+    def column(self) -> str:
+        """Its name."""
+
+    def names(self, batch: pa.RecordBatch) -> tuple[list[str | None], np.ndarray]:
+        """The names in use, and for each token of the batch the place of its name; None stands for no label."""
 
 
 @dataclass
@@ -126,7 +134,7 @@ class TokenLabels(LabelLists):
 class TagLabels(LabelLists):
     """The label of a token is in the data."""
 
-    tags: Tags
+    tags: LabelColumn
 
     def ids(self, batch: pa.RecordBatch) -> np.ndarray:
         names, codes = self.tags.names(batch)

@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InputError
+from .hashing import priorities
 from .labelling import Labelling, Tally
 from .labels import check_tokens, row_classes
 from .padding import row_spans, token_columns
 from .rows import choose
-from .select import ALL, Boundaries, Filter, Histogram, histogram, priorities
+from .select import ALL, Boundaries, Filter, Histogram, histogram
 from .shards import Shard, with_features, write_shard
 from .source import Source, Unit
 

@@ -14,10 +14,11 @@ from .. import storage
 from ..config.prepare import SplitSpec
 from ..errors import InputError
 from .groups import assign_groups
+from .hashing import priorities
 from .labels import row_classes
 from .lists import flat_tokens
 from .padding import own, token_columns
-from .select import holdings, priorities
+from .select import holdings
 from .sequences import IGNORED
 from .source import Source, require_column, rows_of
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from ..config.load import check
 from ..pipeline.run import run
+from ..types import Log
 from . import sources
-
-Say = Callable[[str], None]
 
 
 def sequence_settings(output: str) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def token_settings(output: str) -> dict[str, Any]:
 RUNS = {"sequence": sequence_settings, "token": token_settings}
 
 
-def demo(output: str, only: str | None, replace: bool, say: Say, should_stop: Callable[[], bool]) -> Iterator[str]:
+def demo(output: str, only: str | None, replace: bool, say: Log, should_stop: Callable[[], bool]) -> Iterator[str]:
     """Do the runs; yields the path of each report."""
     for kind, settings in RUNS.items():
         if only in (None, kind):

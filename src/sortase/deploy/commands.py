@@ -25,18 +25,18 @@ from ..pipeline.overview import overview
 from ..pipeline.run_folder import RunFolder
 from ..pipeline.stop_request import ask_to_stop
 from ..plain import show
+from ..types import Log
 from .follow import Follower
 from .options import named
 from .plan import Plan, plan_run, pods_of
 from .state import State
 from .targets import Target, again, submission_of, target_of, target_or_folder
 
-Say = Callable[[str], None]
 Stop = Callable[[], bool]
 LOOK_EVERY = 2.0  # seconds
 
 
-def plan(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def plan(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     """Of a run on the cluster that is named, or of one on this machine."""
     if named(options):
         found = _planned(target_of(options))
@@ -66,7 +66,7 @@ def _planned(target: Target) -> Plan:
     return found
 
 
-def submit(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def submit(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     target = target_of(options)
     if not options.no_checks:
         checked = Plan()
@@ -87,7 +87,7 @@ def submit(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     end_as(state, target)
 
 
-def follow(target: Target, options: argparse.Namespace, comes_back: str, should_stop: Stop, say: Say) -> State:
+def follow(target: Target, options: argparse.Namespace, comes_back: str, should_stop: Stop, say: Log) -> State:
     """Show the log to the end; CancelledError where the wait is interrupted, which says how to come back."""
     follower = Follower(
         target.backend, target.name, say, _show, start_seconds=options.start_timeout, should_stop=should_stop
@@ -130,7 +130,7 @@ def _outcome(target: Target) -> tuple[int, str] | None:
     return (of_it[-1]["exit_code"], of_it[-1]["error"] or of_it[-1]["state"]) if of_it else None
 
 
-def status(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def status(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     """From the cluster, where it has the run, and from the run folder, which outlives it."""
     target, folder = target_or_folder(options)
     told: dict[str, Any] = {}
@@ -161,7 +161,7 @@ def status(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     show(json.dumps(told, indent=2) if options.json else "\n".join(lines))
 
 
-def logs(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def logs(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     """Of the run folder; where it has none, or cannot be read from here, the driver's from the cluster."""
     target, folder = target_or_folder(options)
     try:
@@ -207,7 +207,7 @@ def _is_over(folder: RunFolder, attempt: str) -> bool:
     return ended or bool(begun and begun["number"] > int(attempt.removeprefix("attempt-") or 0))
 
 
-def cancel(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def cancel(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     """Ask the run to keep a checkpoint and end; then remove its job from the cluster."""
     target, folder = target_or_folder(options)
     if target is not None and target.backend.state(target.name).is_over:
@@ -237,7 +237,7 @@ def cancel(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         say(f"{target.place} is cancelled; --attempt {target.submission.attempt + 1} continues from {folder.url}")
 
 
-def _wait_for_outcome(folder: RunFolder, attempt: int, seconds: float, should_stop: Stop, say: Say) -> bool:
+def _wait_for_outcome(folder: RunFolder, attempt: int, seconds: float, should_stop: Stop, say: Log) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not should_stop():
         outcome = folder.read(f"logs/attempt-{attempt}/outcome.json")

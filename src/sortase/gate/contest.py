@@ -24,6 +24,7 @@ from ..model.metrics import Metrics
 from ..pipeline.evaluate import EvaluateJob, compare
 from ..pipeline.parts import Elsewhere, divide
 from ..pipeline.place_model import model_on_device
+from ..types import Log
 from . import fairness
 from .fairness import Contender, vocabulary_digest
 from .judge import refuse_coarse, refuse_few_groups
@@ -32,7 +33,6 @@ from .rounds import Entrant, Local, Rounds, distant, score_all
 
 __all__ = ["Contender", "contest", "vocabulary_digest"]
 
-Say = Callable[[str], None]
 FEW_GROUPS = 10
 
 
@@ -50,7 +50,7 @@ def contest(
     compute: ComputeSpec | None = None,
     elsewhere: Callable[[str], Elsewhere] | None = None,
     seed: int = 0,
-    say: Say = lambda words: None,
+    say: Log = lambda words: None,
 ) -> Result:
     """Score the challenger, and the champion if there is one.
 
@@ -200,7 +200,7 @@ def _fitted(
     seed: int,
     groups: Groups | None,
     metrics: Metrics,
-    say: Say,
+    say: Log,
 ) -> Rival:
     """Fitted anew, and measured on the very same rows."""
     job = EvaluateJob(

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import storage
-from ..config.evaluate import EvaluateSpec
 from ..data.checks import check_labels, check_tokens, overlong
 from ..data.sequences import Sequences
 from ..errors import InputError
 from ..model import baseline, confusion
-from ..model.bootstrap import Groups
 from ..model.inputs import check_token_types
 from ..model.load import Trained
-from ..model.metrics import Cluster, Metrics
-from .collapse import Training, learnt_nothing
+from ..model.metrics import Metrics
+from ..types import Log
+from .collapse import learnt_nothing
 from .parts import Elsewhere
-from .score import new_metrics, score, score_in_parts
-
-Say = Callable[[str], None]
+from .score import EvaluateJob, new_metrics, score, score_in_parts
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateJob:
-    """What to score. ``train`` is what the baselines learn from; without it there are none.
-
-    ``split_unit`` says what was held out, rows or tokens; that is also what the intervals resample, unless there are
-    ``groups`` of rows. ``training`` tells what made the model, for advice where it learnt nothing.
-    """
-
-    trained: Trained
-    test: Sequences
-    train: Sequences | None
-    split_unit: Cluster
-    settings: EvaluateSpec
-    precision: str
-    seed: int
-    groups: Groups | None = None
-    training: Training | None = None
-
-
-def evaluate(job: EvaluateJob, folder: str, say: Say, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
+def evaluate(job: EvaluateJob, folder: str, say: Log, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
     """Score the test side; writes predictions.parquet, predictions.pkl and, last, evaluation.json below ``folder``.
 
     With ``elsewhere`` other processes compute the scores: its dataset is the one whose rows ``job.test`` shows. The
@@ -86,7 +62,7 @@ def check_scorable(test: Sequences, trained: Trained) -> None:
     check_labels(test, len(trained.class_map))
 
 
-def compare(job: EvaluateJob, train: Sequences, model: Metrics, say: Say) -> dict[str, Any]:
+def compare(job: EvaluateJob, train: Sequences, model: Metrics, say: Log) -> dict[str, Any]:
     """Baselines on the same units, and in one sentence whether the transformer beats them."""
     say("evaluate: fitting the baselines")
     classes, limit = len(job.trained.class_map), job.trained.max_length

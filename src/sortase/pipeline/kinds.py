@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..data.source import Source, require_column
 from ..data.summary import Total
 from ..data.tags import CountTags, Tags, check_tags_column, tag_names
 from ..errors import ConfigError, InputError, InputTypeError
+from ..types import Map
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,6 @@ class TagKind:
 
 
 _MOST = 10
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 Kind = SequenceKind | TokenKind | TagKind
 
 

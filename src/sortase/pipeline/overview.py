@@ -10,9 +10,9 @@ from typing import Any
 
 from .. import storage
 from ..errors import MissingInputError
+from ..wording import duration
 from .attempts import outcomes
 from .events import read_events
-from .preflight import in_words
 from .run_folder import FITTING, RunFolder
 
 _MANIFEST = re.compile(r"step-(\d+)/manifest\.json")
@@ -47,12 +47,12 @@ class Overview:
         """For a person, one matter a line."""
         told = [f"folder     {self.folder}", f"attempt    {self.attempt}, {self.state}"]
         if self.quiet_seconds is not None and self.state == "working":
-            told[-1] += f", last heard of {in_words(self.quiet_seconds)} ago"
+            told[-1] += f", last heard of {duration(self.quiet_seconds)} ago"
         if self.error:
             told.append(f"error      {self.error} (exit code {self.exit_code})")
         if self.stages:
             told.append(
-                "finished   " + ", ".join(f"{name} {in_words(seconds)}" for name, seconds in self.stages.items())
+                "finished   " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in self.stages.items())
             )
         if self.stage:
             told.append(f"stage      {self.stage}{self._progress()}")
@@ -73,7 +73,7 @@ class Overview:
             words += f", {1 / self.step_seconds:.3g} steps/s"
         if self.tokens_per_second:
             words += f", {self.tokens_per_second:,.0f} tokens/s"
-        return words + (f", about {in_words(self.seconds_left)} left" if self.seconds_left else "")
+        return words + (f", about {duration(self.seconds_left)} left" if self.seconds_left else "")
 
 
 def overview(folder: RunFolder) -> Overview:

@@ -19,9 +19,9 @@ from ..model.load import Trained, load_trained
 from ..model.scores import Scores
 from ..model.task import task_of
 from ..progress import Progress
+from ..types import Map
 from .place_model import place_model
 from .predictions import PredictionTable, copy_tables, parquet_writer
-from .where import Map
 
 PARTS = 64
 LEAST_BATCHES = 8  # sorted by length together: fewer waste more on padding

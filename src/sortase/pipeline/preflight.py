@@ -17,6 +17,7 @@ from ..config.tokenize import TokenizeSpec
 from ..data.count_files import input_urls
 from ..data.source import FolderSource, Source, rows_of
 from ..errors import MissingExtraError
+from ..wording import duration
 from .place import Place
 from .preflight_inputs import check_counts, check_tokenized, looked_at, predicted, readable
 from .prepare import check_inputs
@@ -168,14 +169,8 @@ class _Preflight:
         if not alike or done <= 0 or not earlier.get("seconds"):
             return "the duration is measured after the first steps"
         seconds = earlier["seconds"] / done
-        return f"about {in_words(steps * seconds)} at the {seconds:.3g} s a step of an earlier attempt"
+        return f"about {duration(steps * seconds)} at the {seconds:.3g} s a step of an earlier attempt"
 
 
 def _held_out(config: Config) -> float:
     return config.split.test_size + config.split.validation_size
-
-
-def in_words(seconds: float) -> str:
-    """A duration for a person."""
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

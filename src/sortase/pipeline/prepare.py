@@ -26,7 +26,8 @@ from ..data.source import Source, open_folder, open_source, require_column, rows
 from ..data.split import Split, labelled_tokens, make_split, split_tokens
 from ..data.summary import Total, add_written, summarize
 from ..progress import Progress
-from .kinds import Kind, Loaded, Map, kind_of, token_arrays
+from ..types import Map
+from .kinds import Kind, Loaded, kind_of, token_arrays
 from .place import MARK, Place
 from .prepared import Prepared
 

@@ -4,102 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
-from ..config.prepare import LabelSpec
 from ..config.run import Config
 from ..config.train import EARLY_STOPPING, check_arguments
 from ..errors import CancelledError, ConfigError, StorageError
-from ..model.task import Task, task_of
 from ..registry.models import resolve
 from ..registry.names import is_reference
+from ..types import Log
 from . import logs
 from .attempts import Attempt, attempted
-from .events import Events
 from .paths import absolute, travelling
 from .preflight import preflight
-from .run_folder import FITTING, RunFolder, changes, code, identity, versions
-from .stages import STAGES, Stage
+from .run_folder import FITTING, changes, code, identity, versions
+from .stages import STAGES, Run, Stage
 from .stop_request import listening
 from .where import Here, Where
 from .zero import zero_settings
 
 if TYPE_CHECKING:
-    from .request import TrainRequest
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A configuration bound to its folder, and how to talk while it is worked on."""
-
-    config: Config
-    folder: RunFolder
-    say: Say
-    replace: bool
-    should_stop: Callable[[], bool]
-    where: Where
-
-    @property
-    def task(self) -> Task:
-        return task_of(self.config.labels.task)
-
-    @property
-    def dataset(self) -> str:
-        """The tokenised dataset: the user's, or the one that the tokenize stage makes."""
-        return self.config.data.dataset or self.folder.path("data", "tokenized.dataset")
-
-    @property
-    def prepared(self) -> str:
-        return self.folder.path("data", f"{self.config.run.prefix}_labeled.dataset")
-
-    @property
-    def labels(self) -> LabelSpec:
-        """The labels, with the vocabulary that the tokenize stage made where none was named."""
-        if self.config.labels.vocabulary is not None or self.config.tokenize is None:
-            return self.config.labels
-        return self.config.labels.model_copy(update={"vocabulary": self.folder.path("data", "vocabulary.pkl")})
-
-    def request(self) -> TrainRequest:
-        """The training of the prepared data, by where it lies."""
-        from ..data import classmap
-        from .request import TrainRequest
-        from .tracking import placed
-
-        config = self.config
-        return TrainRequest(
-            task=config.labels.task,
-            dataset=self.prepared,
-            split=self.folder.path("data", "split.parquet"),
-            class_map=classmap.read(self.folder.path("data", f"{config.run.prefix}_id_class_dict.json")),
-            model=config.model,
-            settings=config.train,
-            compute=config.compute,
-            seed=config.run.seed,
-            batch_size=config.evaluate.batch_size,
-            vocabulary=self.labels.vocabulary,
-            tracking=placed(config.tracking, self.folder),
-            name=config.run.name,
-        )
-
-    @cached_property
-    def events(self) -> Events:
-        return Events(self.folder)
-
-    def made_from(self, stage: str) -> str:
-        """What a finished earlier stage was made from; ConfigError when it is not finished."""
-        mark = self.folder.mark(stage)
-        if mark is None:
-            raise ConfigError(f"stage '{stage}' of {self.folder.url} is not finished; run `sortase {stage}` first")
-        if (damaged := self.folder.damage(mark)) is not None:
-            raise ConfigError(
-                f"{self.folder.path(*damaged.split('/'))} is not what stage '{stage}' made; run `sortase {stage}` again"
-            )
-        return str(mark["inputs"])
+    pass
 
 
 def run(
@@ -107,7 +32,7 @@ def run(
     *,
     only: str | None = None,
     replace: bool = False,
-    say: Say = lambda text: None,
+    say: Log = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
     where: Where | None = None,
     after: Callable[[str], None] = lambda stage: None,
@@ -157,7 +82,7 @@ def _run(
     attempt: Attempt,
     only: str | None,
     replace: bool,
-    say: Say,
+    say: Log,
     should_stop: Callable[[], bool],
     where: Where,
     after: Callable[[str], None],

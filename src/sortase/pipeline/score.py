@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from .. import storage
+from ..config.evaluate import EvaluateSpec
 from ..data.sequences import Sequences
+from ..model.bootstrap import Groups
 from ..model.inference import stream
-from ..model.metrics import Metrics
+from ..model.load import Trained
+from ..model.metrics import Cluster, Metrics
 from ..model.scores import Scores
+from .collapse import Training
 from .parts import Elsewhere, Part, Scorer, divide, gather, part_folder
 from .predictions import PickledPredictions, PredictionTable, parquet_writer
 
-if TYPE_CHECKING:
-    from .evaluate import EvaluateJob
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob:
+    """What to score. ``train`` is what the baselines learn from; without it there are none.
+
+    ``split_unit`` says what was held out, rows or tokens; that is also what the intervals resample, unless there are
+    ``groups`` of rows. ``training`` tells what made the model, for advice where it learnt nothing.
+    """
+
+    trained: Trained
+    test: Sequences
+    train: Sequences | None
+    split_unit: Cluster
+    settings: EvaluateSpec
+    precision: str
+    seed: int
+    groups: Groups | None = None
+    training: Training | None = None
 
 
 def metrics_of(job: EvaluateJob) -> Callable[[], Metrics]:

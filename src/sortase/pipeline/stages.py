@@ -4,17 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
+from ..config.prepare import LabelSpec
 from ..config.run import Config
 from ..data.count_files import input_urls
-from .run_folder import contents, identity
+from ..errors import ConfigError
+from ..model.task import Task, task_of
+from ..types import Log
+from .events import Events
+from .run_folder import RunFolder, contents, identity
 
 if TYPE_CHECKING:
     from .collapse import Training
     from .parts import Elsewhere
-    from .run import Run
+    from .request import TrainRequest
+    from .where import Where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A configuration bound to its folder, and how to talk while it is worked on."""
+
+    config: Config
+    folder: RunFolder
+    say: Log
+    replace: bool
+    should_stop: Callable[[], bool]
+    where: Where
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.config.labels.task)
+
+    @property
+    def dataset(self) -> str:
+        """The tokenised dataset: the user's, or the one that the tokenize stage makes."""
+        return self.config.data.dataset or self.folder.path("data", "tokenized.dataset")
+
+    @property
+    def prepared(self) -> str:
+        return self.folder.path("data", f"{self.config.run.prefix}_labeled.dataset")
+
+    @property
+    def labels(self) -> LabelSpec:
+        """The labels, with the vocabulary that the tokenize stage made where none was named."""
+        if self.config.labels.vocabulary is not None or self.config.tokenize is None:
+            return self.config.labels
+        return self.config.labels.model_copy(update={"vocabulary": self.folder.path("data", "vocabulary.pkl")})
+
+    def request(self) -> TrainRequest:
+        """The training of the prepared data, by where it lies."""
+        from ..data import classmap
+        from .request import TrainRequest
+        from .tracking import placed
+
+        config = self.config
+        return TrainRequest(
+            task=config.labels.task,
+            dataset=self.prepared,
+            split=self.folder.path("data", "split.parquet"),
+            class_map=classmap.read(self.folder.path("data", f"{config.run.prefix}_id_class_dict.json")),
+            model=config.model,
+            settings=config.train,
+            compute=config.compute,
+            seed=config.run.seed,
+            batch_size=config.evaluate.batch_size,
+            vocabulary=self.labels.vocabulary,
+            tracking=placed(config.tracking, self.folder),
+            name=config.run.name,
+        )
+
+    @cached_property
+    def events(self) -> Events:
+        return Events(self.folder)
+
+    def made_from(self, stage: str) -> str:
+        """What a finished earlier stage was made from; ConfigError when it is not finished."""
+        mark = self.folder.mark(stage)
+        if mark is None:
+            raise ConfigError(f"stage '{stage}' of {self.folder.url} is not finished; run `sortase {stage}` first")
+        if (damaged := self.folder.damage(mark)) is not None:
+            raise ConfigError(
+                f"{self.folder.path(*damaged.split('/'))} is not what stage '{stage}' made; run `sortase {stage}` again"
+            )
+        return str(mark["inputs"])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from ..model.load import Trained, load_trained
 from ..model.task import Task
 from ..model.tokenizer import load_tokenizer
 from ..progress import announce
+from ..types import Log
 from .collapse import Training
 from .evaluate import EvaluateJob, check_scorable, closing_lines, evaluate, flat
 from .events import Events, read_events
@@ -45,8 +45,6 @@ from .where import Where
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +106,13 @@ class Planned:
         return Events(self.folder)
 
 
-def train_and_score(begun: Planned, say: Say, where: Where) -> Trainer:
+def train_and_score(begun: Planned, say: Log, where: Where) -> Trainer:
     """Train, then score; finished work with the same inputs is taken up, not done again."""
     with untouched_by_refusal(begun.folder):
         return _train_and_score(begun, say, where)
 
 
-def _train_and_score(begun: Planned, say: Say, where: Where) -> Trainer:
+def _train_and_score(begun: Planned, say: Log, where: Where) -> Trainer:
     asked, output = begun.asked, begun.folder.url
     for line in where.check_paths(asked.paths, output):
         say(line)
@@ -144,7 +142,7 @@ def _announce(evaluation: dict[str, Any] | None) -> None:
         announce(line, logging.WARNING)
 
 
-def search(begun: Planned, say: Say, where: Where) -> Any:
+def search(begun: Planned, say: Log, where: Where) -> Any:
     """Search: the best trial's model is saved. Returns Ray's ``ExperimentAnalysis``.
 
     Called again with the same inputs it trains nothing again, and returns what the trials gave.
@@ -202,7 +200,7 @@ def _begin(begun: Planned) -> None:
     folder.describe(name=folder.url, versions=versions(), config=begun.inputs)
 
 
-def _train(begun: Planned, say: Say, where: Where) -> Trained:
+def _train(begun: Planned, say: Log, where: Where) -> Trained:
     folder = begun.folder
     claim_checkpoints(folder, begun.inputs, begun.asked.replace)
     with folder.stage("train", begun.inputs) as result:
@@ -244,7 +242,7 @@ def _rows(data: str | Dataset, view: Sequences) -> Any:
     return open_dataset(data).select(view.rows) if view.hidden is None else view
 
 
-def _search(begun: Planned, say: Say, where: Where) -> Any:
+def _search(begun: Planned, say: Log, where: Where) -> Any:
     folder, spec = begun.folder, begun.asked.tune
     if spec is None:
         raise ConfigError("a search needs n_trials of at least 1")
@@ -269,7 +267,7 @@ def _best_job(begun: Planned) -> TrainJob:
     return replace(job, settings=settings, model=model, seed=trial_seed(parameters, job.seed))
 
 
-def _score(begun: Planned, trained: Trained, say: Say, where: Where) -> None:
+def _score(begun: Planned, trained: Trained, say: Log, where: Where) -> None:
     asked, sides, folder = begun.asked, begun.sides, begun.folder
     mark = folder.mark(asked.fitting)
     inputs = {"evaluate": asked.evaluation.model_dump(mode="json"), "train": mark["inputs"]}
@@ -448,7 +446,7 @@ def score_saved(
     settings: EvaluateSpec,
     compute: ComputeSpec,
     seed: int,
-    say: Say,
+    say: Log,
     where: Where,
 ) -> dict[str, Any]:
     """Score a saved model on a labelled dataset."""

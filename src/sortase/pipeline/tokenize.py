@@ -29,9 +29,9 @@ from ..data.shards import STATE, Shard, features_of, publish, with_features, wri
 from ..data.values import Scale, checked, fractions, scale_of
 from ..errors import ExistingOutputError, InputError
 from ..progress import Progress
+from ..types import Map
 from .run_folder import digest
 from .tokenize_plan import Plan, plan_of
-from .where import Map
 
 FORMAT = 2
 SHARD_CELLS = BATCH_ROWS * SHARD_BATCHES

@@ -40,6 +40,7 @@ from ..model.load import (
 from ..model.task import PadToken, Task
 from ..model.weights import Origin
 from ..scratch import Scratch
+from ..types import Log
 from .leaderboard import SETTINGS as SWEEP
 from .run_folder import RunFolder, changes, identity
 from .tracking import tracked
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from .fit import Fitted
     from .ranks import Ranks
 
-Say = Callable[[str], None]
 CLAIMED = "checkpoints/settings.json"
 
 
@@ -79,7 +79,7 @@ def train(
     job: TrainJob,
     folder: RunFolder,
     events: Events,
-    say: Say,
+    say: Log,
     should_stop: Callable[[], bool] = lambda: False,
     *,
     report: Report | None = None,

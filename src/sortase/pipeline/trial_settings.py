@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config.argument_translation import understood
-from ..config.load import validate
+from ..config.check import validate
 from ..config.model import ModelSpec
 from ..config.train import TrainSpec
 from ..config.training_arguments import TABLE

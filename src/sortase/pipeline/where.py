@@ -5,11 +5,12 @@ The stages are the same everywhere. ``Here`` computes all of them in this proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ConfigError
+from ..types import Log, Map
 
 if TYPE_CHECKING:
     from ..config.run import Config
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from .events import Events
     from .request import TrainRequest
     from .run_folder import RunFolder
-
-Say = Callable[[str], None]
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Where(Protocol):
         about what cannot be found out."""
 
     def train(
-        self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
+        self, request: TrainRequest, folder: RunFolder, events: Events, say: Log, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         """Train and save the model below ``folder.model``; returns the summary for run.json."""
 
@@ -56,7 +54,7 @@ class Where(Protocol):
         request: TrainRequest,
         folder: RunFolder,
         events: Events,
-        say: Say,
+        say: Log,
         should_stop: Callable[[], bool],
     ) -> Swept:
         """Search hyperparameters and save the best trial's model below ``folder.model``."""
@@ -75,7 +73,7 @@ class Here:
         return []
 
     def train(
-        self, request: TrainRequest, folder: RunFolder, events: Events, say: Say, should_stop: Callable[[], bool]
+        self, request: TrainRequest, folder: RunFolder, events: Events, say: Log, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         from .train import train
 
@@ -88,7 +86,7 @@ class Here:
         request: TrainRequest,
         folder: RunFolder,
         events: Events,
-        say: Say,
+        say: Log,
         should_stop: Callable[[], bool],
     ) -> Swept:
         raise ConfigError("a search of hyperparameters runs on Ray; use `sortase`, or where=placed(..., always=True)")

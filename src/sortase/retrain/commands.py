@@ -21,6 +21,7 @@ from ..registry.moves import history, move, table
 from ..registry.names import CHALLENGER, registry_url
 from ..registry.names import parse as parse_reference
 from ..registry.versions import Version, versions
+from ..types import Log
 from . import summary
 from .listing import described, listed, told
 from .mirror import mirror, require
@@ -32,7 +33,6 @@ from .promotion import promote as promote_version
 from .promotion import rollback as rollback_version
 from .register import register
 
-Say = Callable[[str], None]
 Stop = Callable[[], bool]
 
 
@@ -58,7 +58,7 @@ def _model(options: argparse.Namespace, config: Config | None) -> tuple[Model, s
     return model_of(reference.name, options.registry or (config.registry.url if config else None)), reference.version
 
 
-def gate(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def gate(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     from ..gate.verdict import markdown, text, words_of
     from .judging import judge_version
 
@@ -89,7 +89,7 @@ def gate(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
         raise GateError(f"{version.name} {outcome}: {words_of(verdict)}")
 
 
-def promote(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def promote(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     config = _config(options)
     model, wanted = _model(options, config)
     version = model.version(wanted or CHALLENGER)
@@ -106,7 +106,7 @@ def promote(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     _moved(model, moved, options, config, say)
 
 
-def rollback(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def rollback(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     config = _config(options)
     model, wanted = _model(options, config)
     if wanted is not None:
@@ -120,14 +120,14 @@ def _mlflow(options: argparse.Namespace, config: Config | None) -> str | None:
     return options.mlflow or (config.registry.mlflow if config else None)
 
 
-def _moved(model: Model, moved: Moved, options: argparse.Namespace, config: Config | None, say: Say) -> None:
+def _moved(model: Model, moved: Moved, options: argparse.Namespace, config: Config | None, say: Log) -> None:
     mirror(_mlflow(options, config), model, moved.version, alias=moved.alias, say=say)
     before = f" (before: {moved.before})" if moved.before and moved.record else ""
     done = "is" if moved.record else "is already"
     show(f"{moved.version.name} {done} the {moved.alias} of {model.name}{before}")
 
 
-def models(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def models(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     config = _config(options)
     if options.model is None:
         url = registry_url(options.registry or (config.registry.url if config else None))
@@ -151,7 +151,7 @@ def _show(options: argparse.Namespace, value: Any, words: Callable[[], str]) -> 
     show(json.dumps(value, indent=2, ensure_ascii=False) if options.json else words())
 
 
-def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
+def retrain(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     outcome = Outcome(model="?")
     try:
         _retrain(options, outcome, should_stop, say)
@@ -166,7 +166,7 @@ def retrain(options: argparse.Namespace, should_stop: Stop, say: Say) -> None:
     summary.deliver(outcome, options.summary, options.output_json)
 
 
-def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, say: Say) -> None:
+def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, say: Log) -> None:
     from .steps import retrain as do
     from .submitted import submit
 

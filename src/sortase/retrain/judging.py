@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from .. import storage
@@ -19,16 +18,16 @@ from ..pipeline.run_folder import digest
 from ..pipeline.where import Where
 from ..registry.models import Model
 from ..registry.versions import Version
+from ..types import Log
 from . import verdicts
 from .evaluated import evaluated
 from .register import training_hashes
 
-Say = Callable[[str], None]
 FORMAT = 4  # of what a verdict is made from
 
 
 def judge_version(
-    model: Model, version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, say: Say
+    model: Model, version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, say: Log
 ) -> tuple[dict[str, Any], str]:
     """The verdict on ``version`` by ``spec``, and its URL. One that was made from the same is not made again, unless it
     is about speed, which the machine has a share in.
@@ -61,7 +60,7 @@ def _inputs(version: Version, champion: Version | None, config: Config, spec: Ga
 
 
 def _judged(
-    version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, inputs: str, say: Say
+    version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, inputs: str, say: Log
 ) -> dict[str, Any]:
     on = evaluated(version, config, spec)
     map_ = where.score_map

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,11 @@ from ..registry.models import Model, model_of
 from ..registry.moves import rolled_back
 from ..registry.names import CHAMPION, VERSION, is_reference, parse
 from ..registry.versions import RECORD, Version, read
+from ..types import Log
 from .generation import data_fingerprint, settings_digests
 from .outcome import Outcome
 from .promotion import undone_words
 
-Say = Callable[[str], None]
 PINNED = {"vocabulary": "vocabulary.pkl", "medians": "medians.json"}
 
 
@@ -112,7 +112,7 @@ def due_of(config: Config, outcome: Outcome) -> Due:
     return Due(config, rules, model, generation)
 
 
-def held_back(due: Due, outcome: Outcome, say: Say) -> bool:
+def held_back(due: Due, outcome: Outcome, say: Log) -> bool:
     """Whether a version that was made from the same data and settings was rolled back: then a person decides."""
     undone = _rolled_back_before(due)
     if undone is None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from .. import storage
 from ..cluster.place import placed
+from ..config.check import validate
 from ..config.compute import ComputeSpec
 from ..config.evaluate import PredictSpec
-from ..config.load import parse, settings_of, validate
+from ..config.load import parse, settings_of
 from ..data import vocabulary
 from ..errors import ConfigError
 from ..plain import show

@@ -22,6 +22,7 @@ from ..pipeline.where import Where
 from ..registry.moves import last, move, table
 from ..registry.names import CHALLENGER, CHAMPION
 from ..registry.versions import Version
+from ..types import Log
 from . import summary
 from .asked import asked_by
 from .foresight import foresee, foresee_rows
@@ -33,7 +34,6 @@ from .plan import Due, due_of, folder_of, held_back, keep_pins, new_labels, noth
 from .promotion import promote
 from .register import register
 
-Say = Callable[[str], None]
 Stop = Callable[[], bool]
 ROUNDS = 5  # of judging again because the champion moved meanwhile
 
@@ -49,7 +49,7 @@ class Retraining:
     asked: dict[str, str]
     outcome: Outcome
     where: Where
-    say: Say
+    say: Log
     should_stop: Stop
 
 
@@ -59,7 +59,7 @@ def retrain(
     *,
     generation: str | None = None,
     who: str | None = None,
-    say: Say,
+    say: Log,
     should_stop: Stop,
 ) -> None:
     """Do what is still to do, and tell it in ``outcome``, also when an error ends it. ``generation``: the one that was
@@ -118,7 +118,7 @@ def retrain(
         _decide(current, _made(current))
 
 
-def _nothing(due: Due, champion: Version, outcome: Outcome, in_job: bool, say: Say) -> None:
+def _nothing(due: Due, champion: Version, outcome: Outcome, in_job: bool, say: Log) -> None:
     """The champion was made from these data. In the job that was submitted to make it, that is its success: it died
     before it could say so."""
     mirror(due.config.registry.mlflow, due.model, champion, alias=CHAMPION, say=say)

@@ -16,13 +16,13 @@ from ..errors import ConfigError, WorkFailedError
 from ..pipeline.run_folder import digest
 from ..registry.moves import last
 from ..registry.names import CHAMPION
+from ..types import Log
 from . import summary
 from .asked import ask
 from .foresight import foresee
 from .outcome import Outcome
 from .plan import Due, due_of, folder_of, held_back, nothing_words, run_of
 
-Say = Callable[[str], None]
 ATTEMPTS = 100
 AGAIN = (1, 3, 4, 5)  # exit codes after which another attempt may succeed
 
@@ -32,7 +32,7 @@ def submit(
     settings: dict[str, Any],
     outcome: Outcome,
     options: argparse.Namespace,
-    say: Say,
+    say: Log,
     should_stop: Callable[[], bool],
 ) -> None:
     """Look whether there is anything new, from here; then run ``sortase retrain`` there and wait for its end.
