@@ -251,7 +251,7 @@ def test_kubernetes_whose_credentials_never_come(
 
     (tmp_path / "config").write_text(KUBECONFIG.format(port=1, user=EXEC))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
-    with pytest.raises(InfrastructureError, match=r"credentials of the kubeconfig.*no answer in"):
+    with pytest.raises(InfrastructureError, match=r"credentials of user 'me' of .*no answer in"):
         within(ENOUGH, Kubernetes)
 
 

@@ -414,7 +414,7 @@ def test_a_kubeconfig_that_is_named_is_not_passed_over(
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "gone"))
     monkeypatch.setenv("SORTASE_LIMITS", "kubernetes-call=5 kubernetes-answer=1")
     assert main(["submit", "-c", run_yaml]) == 2
-    assert "no cluster: Invalid kube-config file" in capsys.readouterr().err
+    assert f"no cluster: there is no kubeconfig at {tmp_path / 'gone'}" in capsys.readouterr().err
 
 
 def test_an_interrupted_wait_leaves_the_run(

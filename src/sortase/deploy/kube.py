@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from ..deadlines import limit, within
 from ..errors import ConfigError, InfrastructureError, MissingExtraError, SortaseError
 from ..scratch import Scratch
-from . import pods
+from . import kubeconfig, pods
 from .chart import Object
 from .rayjob import cluster_of, driver_began, head_of, state_of
 from .state import State
@@ -70,19 +70,15 @@ class Kubernetes:
             from kubernetes import config
         except ImportError as error:
             raise MissingExtraError("Kubernetes needs the extra 'submit': pip install 'sortase[submit]'") from error
-        try:
-            with answered("the credentials of the kubeconfig"):  # a command that it names may fetch them
-                within(limit("kubernetes-call"), lambda: config.load_kube_config(context=self.context))
-            contexts, active = config.list_kube_config_contexts()
-            chosen = next((each for each in contexts if each["name"] == self.context), active)
-            given = chosen["context"].get("namespace")
-        except config.ConfigException as error:
+        given = kubeconfig.load(self.context)
+        if given is None:
+            words = f"no cluster: there is no kubeconfig at {kubeconfig.places()}"
             if self.context or os.environ.get("KUBECONFIG"):
-                raise ConfigError(f"no cluster: {error}; KUBECONFIG or --context names none") from error
+                raise ConfigError(f"{words}, which KUBECONFIG or --context asks for")
             try:
                 config.load_incluster_config()
-            except config.ConfigException:
-                raise ConfigError(f"no cluster: {error}; set KUBECONFIG, or --context") from error
+            except config.ConfigException as error:
+                raise ConfigError(f"{words}; set KUBECONFIG") from error
             given = ACCOUNT_NAMESPACE.read_text().strip()
         self.namespace = self.namespace or given or "default"
 
