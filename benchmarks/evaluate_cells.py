@@ -30,7 +30,7 @@ from sortase.data.collators import DataCollatorForCellClassification
 from sortase.data.sequences import Sequences
 from sortase.model.inference import stream
 from sortase.model.load import Trained, build_model, load_config
-from sortase.model.metrics import Cluster, Metrics
+from sortase.model.metrics.metrics import Cluster, Metrics
 from sortase.model.scores import Scores
 from sortase.model.task import TASKS
 

@@ -25,13 +25,13 @@ from sortase.config.compute import ComputeSpec
 from sortase.config.gate import GateSpec
 from sortase.data.fingerprints import Training, fingerprints
 from sortase.data.sequences import Sequences
-from sortase.gate.contest import Contender, contest
+from sortase.gate.compare import Contender, contest
 from sortase.gate.judge import judge
 from sortase.gate.verdict import verdict
 from sortase.model.inference import stream
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.task import TASKS
-from sortase.pipeline.train import save
+from sortase.train.job import save
 
 CLASSES = {f"class {i}": i for i in range(10)}
 

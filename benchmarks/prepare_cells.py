@@ -105,7 +105,7 @@ def gene_classes() -> dict[str, list[str]]:
 
 def ours(source: Path, out: Path, rows: int, task: str, vocabulary: Path, nproc: int) -> None:
     from sortase.config.prepare import DataSpec, LabelSpec
-    from sortase.pipeline.prepare import prepare
+    from sortase.prepare.prepare import prepare
 
     most, per_class = caps(rows)
     limits = {"max_examples": most, "max_examples_per_class": per_class}
@@ -210,7 +210,7 @@ def run_one(way: str, source: Path, out: Path, task: str, vocabulary: Path, opti
     import datasets
 
     import sortase.data.vocabulary
-    import sortase.pipeline.prepare  # noqa: F401
+    import sortase.prepare.prepare  # noqa: F401
 
     datasets.disable_caching()
     nproc = options.by_row_nproc if way == "by_row" else options.nproc

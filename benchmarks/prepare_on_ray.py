@@ -55,7 +55,7 @@ class Timed:
         self.span = self.cpu = self.most = self.whole = 0.0
 
     def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        from sortase.cluster.score import actor_map
+        from sortase.cluster.actors import actor_map
         from sortase.config.compute import TaskGroup
 
         begins, ends = [], []
@@ -82,8 +82,8 @@ def stages(folder: Path, rows: int, cells: int) -> dict[str, Callable[[str, Time
     from sortase.config.prepare import DataSpec, LabelSpec
     from sortase.config.tokenize import TokenizeSpec
     from sortase.data import vocabulary
-    from sortase.pipeline.prepare import prepare
-    from sortase.pipeline.tokenize import tokenize
+    from sortase.prepare.prepare import prepare
+    from sortase.prepare.tokenize import tokenize
 
     source, counts, tokens = (str(folder / name) for name in ("cells.dataset", "counts.h5ad", "vocabulary.pkl"))
     make_input(Path(source), rows)

@@ -25,8 +25,8 @@ from cluster_data import finished_steps, request, train_there, wait_until, worke
 from sortase.cluster.connect import connected
 from sortase.config.compute import ComputeSpec
 from sortase.errors import CancelledError
-from sortase.pipeline.events import read_events
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.events import read_events
+from sortase.runs.folder import RunFolder
 
 LONG = {"num_train_epochs": 60, "save_steps": 20, "eval_strategy": "no", "logging_steps": 1}
 

@@ -28,9 +28,9 @@ from sortase.config.compute import ComputeSpec
 from sortase.config.model import ModelSpec
 from sortase.config.train import TrainSpec
 from sortase.config.tune import TuneSpec
-from sortase.pipeline.events import Events
-from sortase.pipeline.request import TrainRequest
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.events import Events
+from sortase.train.request import TrainRequest
+from sortase.runs.folder import RunFolder
 asked = json.loads(sys.argv[1])
 folder = RunFolder(asked["folder"])
 folder.begin()

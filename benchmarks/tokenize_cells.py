@@ -61,7 +61,7 @@ def ours(path: str, out: str, settings: dict[str, Any]) -> dict[str, Any]:
     import h5py  # noqa: F401
 
     from sortase.config.tokenize import TokenizeSpec
-    from sortase.pipeline.tokenize import tokenize
+    from sortase.prepare.tokenize import tokenize
 
     made, seconds = _timed(lambda: tokenize(TokenizeSpec(input=path, **settings), out, replace=True))
     return {"seconds": seconds, "cells": made.summary["cells"], "peak_mib": _peak(), "dataset": made.dataset_path}

@@ -28,9 +28,9 @@ from sortase.data.collators import DataCollatorForCellClassification
 from sortase.data.sequences import Sequences
 from sortase.model.load import build_model, load_config
 from sortase.model.task import TASKS
-from sortase.pipeline.events import Events
-from sortase.pipeline.run_folder import RunFolder
-from sortase.pipeline.train import TrainJob, train
+from sortase.runs.events import Events
+from sortase.runs.folder import RunFolder
+from sortase.train.job import TrainJob, train
 
 CLASSES = {"a": 0, "b": 1}
 BATCH = 4

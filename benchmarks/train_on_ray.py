@@ -33,10 +33,10 @@ started = time.monotonic()
 from sortase.config.compute import ComputeSpec
 from sortase.config.model import ModelSpec
 from sortase.config.train import TrainSpec
-from sortase.pipeline.events import Events
-from sortase.pipeline.request import TrainRequest
-from sortase.pipeline.run_folder import RunFolder
-from sortase.pipeline.where import Here
+from sortase.runs.events import Events
+from sortase.train.request import TrainRequest
+from sortase.runs.folder import RunFolder
+from sortase.pipeline.executor import Here
 asked = json.loads(sys.argv[1])
 folder = RunFolder(asked["folder"])
 folder.begin()
@@ -58,7 +58,7 @@ def prepared(folder: Path, cells: int, limit: int, validation: float = 0.0) -> t
     from datasets import Dataset
 
     from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
-    from sortase.pipeline.prepare import prepare
+    from sortase.prepare.prepare import prepare
 
     tokens, vocabulary = resampled(cells, limit=limit)
     source = Dataset.from_dict({"input_ids": tokens, "cell_type": ["ab"[i % 2] for i in range(cells)]})

@@ -15,10 +15,10 @@ from sortase.config.model import ModelSpec
 from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
 from sortase.config.train import TrainSpec
 from sortase.data import vocabulary
-from sortase.pipeline.events import Events
-from sortase.pipeline.prepare import prepare
-from sortase.pipeline.request import TrainRequest
-from sortase.pipeline.run_folder import RunFolder
+from sortase.prepare.prepare import prepare
+from sortase.runs.events import Events
+from sortase.runs.folder import RunFolder
+from sortase.train.request import TrainRequest
 
 GENES = {name: [f"g{token}" for token in range(8, 60) if token % 6 == 2 * i + 1] for i, name in enumerate("abc")}
 
@@ -69,7 +69,7 @@ def folder_at(url: str | Path) -> RunFolder:
 
 
 def train_here(asked: TrainRequest, url: str | Path) -> dict[str, Any]:
-    from sortase.pipeline.where import Here
+    from sortase.pipeline.executor import Here
 
     folder = folder_at(url)
     return Here().train(asked, folder, Events(folder), lambda text: None, lambda: False)

@@ -20,8 +20,9 @@ from typing import Any
 
 import sortase.cli
 from preloaded import load_all
-from sortase import _local, storage
-from sortase.pipeline.run_folder import STAGES, RunFolder
+from sortase import storage
+from sortase.runs.folder import STAGES, RunFolder
+from sortase.storage import local
 
 COMPARED = re.compile(r"(data|model)/.*\.(arrow|parquet|safetensors|pkl)|predictions\.parquet|class_map\.json")
 
@@ -78,7 +79,7 @@ def before_writes(folder: str, heard: Callable[[str], None]) -> None:
         told("remove", storage.join(url))
         remove(url)
 
-    Path.replace, _local.os.link, storage._remote, storage.remove = replaced, linked, sent, removed  # type: ignore
+    Path.replace, local.os.link, storage._remote, storage.remove = replaced, linked, sent, removed  # type: ignore
 
 
 def writes_of(config: str, output: str) -> list[str]:

@@ -18,9 +18,10 @@ from typing import Any
 import sortase.cli
 import sortase.retrain.commands
 from preloaded import load_all
-from sortase.pipeline.run_folder import RunFolder
-from sortase.registry import moves
-from sortase.retrain import judging, plan, promotion, register, steps, verdicts
+from sortase.gate import promotion
+from sortase.registry import moves, verdicts
+from sortase.retrain import judging, plan, register, steps
+from sortase.runs.folder import RunFolder
 
 # (module, name), in the order in which a retraining calls them; the call that reaches _collect has trained
 STEPS: list[tuple[Any, str]] = [

@@ -55,7 +55,7 @@ def train_job(kind: str = "sequence", data: Dataset | None = None, model: Any = 
     from sortase.config.train import TrainSpec
     from sortase.data.sequences import Sequences
     from sortase.model.task import TASKS
-    from sortase.pipeline.train import TrainJob
+    from sortase.train.job import TrainJob
 
     task = TASKS[kind]
     sequences = Sequences.open(data if data is not None else dataset(kind), task.label_column)
@@ -75,9 +75,9 @@ def train_job(kind: str = "sequence", data: Dataset | None = None, model: Any = 
 
 def run_training(folder: str | Path, job: Any, **options: Any) -> Any:
     """Train into a folder; returns (fitted, trained)."""
-    from sortase.pipeline.events import Events
-    from sortase.pipeline.run_folder import RunFolder
-    from sortase.pipeline.train import train
+    from sortase.runs.events import Events
+    from sortase.runs.folder import RunFolder
+    from sortase.train.job import train
 
     run = RunFolder(str(folder))
     run.begin()

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from sortase import pickles
 from sortase.errors import InputError
+from sortase.storage import pickles
 
 MEMORY = 2 << 30
 VALUES: list[Any] = [

@@ -9,17 +9,18 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from makers import CLASSES, architecture, dataset
-from sortase import pickles, storage
+from sortase import storage
 from sortase.config.compute import ComputeSpec
 from sortase.config.evaluate import EvaluateSpec, PredictSpec
 from sortase.data.sequences import Sequences
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.task import TASKS
-from sortase.pipeline.evaluate import EvaluateJob, evaluate
-from sortase.pipeline.parts import Elsewhere
-from sortase.pipeline.predict import predict
-from sortase.pipeline.train import save
-from sortase.pipeline.where import Map
+from sortase.pipeline.executor import Map
+from sortase.score.evaluate import EvaluateJob, evaluate
+from sortase.score.parts import Elsewhere
+from sortase.score.predict import predict
+from sortase.storage import pickles
+from sortase.train.job import save
 
 ROWS = 150
 BATCH = 4

@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from sortase.config.tokenize import TokenizeSpec
-from sortase.data.count_tables import read_table
-from sortase.data.counts import Asked
+from sortase.data.counts.counts import Asked
+from sortase.data.counts.tables import read_table
 from sortase.errors import InputError
 
 MORE_MEMORY = 2 << 30

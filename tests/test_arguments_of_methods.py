@@ -39,10 +39,10 @@ def reached(*arguments: Any, **named: Any) -> Any:
 
 
 WORK = (
-    "sortase.pipeline.standalone._begin",
-    "sortase.pipeline.standalone.evaluate",
-    "sortase.pipeline.prepare._write",
-    "sortase.report.plots.save",
+    "sortase.api.standalone._begin",
+    "sortase.api.standalone.evaluate",
+    "sortase.prepare.prepare._write",
+    "sortase.api.plots.save",
     "sortase.cluster.connect.imported",
 )
 

@@ -7,9 +7,9 @@ from datasets import Dataset
 from makers import dataset
 from sortase.data.sequences import Sequences
 from sortase.model import baseline
-from sortase.model.metrics import Metrics
+from sortase.model.metrics.metrics import Metrics
 from sortase.model.task import TASKS
-from sortase.pipeline.evaluate import verdict
+from sortase.score.evaluate import verdict
 
 CLASSES = ["a", "b", "c"]
 

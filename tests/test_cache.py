@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sortase import _cache, _hashes, scratch, storage
+from sortase import storage
 from sortase.errors import ConfigError, StorageError
+from sortase.storage import cache, hashing, scratch
 
 PROCESS = """
 import sys, tempfile
 from pathlib import Path
-from sortase import _cache, scratch
+from sortase.storage import cache as _cache, scratch
 from sortase.errors import SortaseError
 
 def fill(path):
@@ -48,7 +49,7 @@ class Process:
     """Another process of this node, which copies what it is told to and uses it until it ends."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join([str(Path(storage.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(Path(storage.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROCESS],
             stdin=subprocess.PIPE,
@@ -103,11 +104,11 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def copies() -> list[str]:
-    return sorted(path.name for path in _cache.cache_folder().glob("*/*/*"))
+    return sorted(path.name for path in cache.cache_folder().glob("*/*/*"))
 
 
 def note_of(name: str) -> Path:
-    (path,) = _cache.cache_folder().glob(f"*/*/{name}")
+    (path,) = cache.cache_folder().glob(f"*/*/{name}")
     return Path(f"{path.parent}.note")
 
 
@@ -127,14 +128,14 @@ def note_of(name: str) -> Path:
 )
 def test_the_size_as_people_write_it(text: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SORTASE_CACHE_SIZE", text)
-    assert _cache.cache_size(1000) == expected
+    assert cache.cache_size(1000) == expected
 
 
 @pytest.mark.parametrize("text", ["much", "0", "0%", "101%", "-5GB", "5 GBit", "200G%", "1e+"])
 def test_what_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SORTASE_CACHE_SIZE", text)
     with pytest.raises(ConfigError, match=re.escape(f"SORTASE_CACHE_SIZE={text!r} is no size of a cache; give one")):
-        _cache.cache_size(1000)
+        cache.cache_size(1000)
 
 
 def test_what_was_used_longest_ago_goes_first(limited: None, start: Callable[[], Process]) -> None:
@@ -205,7 +206,7 @@ def test_a_command_begins_with_cleaning_up(start: Callable[[], Process], capsys:
     process.end(killed=True)
     assert copies() == ["a"]
     assert main(["schema"]) == 0
-    assert [path.name for path in _cache.cache_folder().iterdir()] == [".lock"]
+    assert [path.name for path in cache.cache_folder().iterdir()] == [".lock"]
 
 
 def test_a_copy_of_an_earlier_release(limited: None, start: Callable[[], Process]) -> None:
@@ -236,8 +237,8 @@ def test_a_copy_of_another_user_stays(limited: None, start: Callable[[], Process
 FULL = """
 import os, sys
 from pathlib import Path
-from sortase import _cache
-from sortase._local import local_output
+from sortase.storage import cache as _cache
+from sortase.storage.local import local_output
 
 def fill(name):
     def filled(path):
@@ -262,7 +263,7 @@ for name in "abc":
 def test_a_full_disk_takes_copies_that_nobody_uses(tmp_path: Path) -> None:
     mount = 'mount -t tmpfs -o size=1m none "$1" || exit 77; exec "$2" -c "$3" "$1"'
     command = ["unshare", "-m", "sh", "-c", mount, "", str(tmp_path), sys.executable, FULL]
-    path = os.pathsep.join([str(Path(storage.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(storage.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("a file system of a mebibyte cannot be mounted here")
@@ -271,15 +272,15 @@ def test_a_full_disk_takes_copies_that_nobody_uses(tmp_path: Path) -> None:
 
 
 def test_hashes_are_kept_for_so_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hashes, "RECENT", -(10**12))
-    monkeypatch.setattr(_hashes, "KEPT", 3)
-    monkeypatch.setattr(_hashes, "WORTH_KEEPING", 0)
+    monkeypatch.setattr(hashing, "RECENT", -(10**12))
+    monkeypatch.setattr(hashing, "KEPT", 3)
+    monkeypatch.setattr(hashing, "WORTH_KEEPING", 0)
     for number in range(6):
         (tmp_path / str(number)).write_bytes(b"x")
-        monkeypatch.setattr(_hashes._Known, "trimmed", number < 5)
-        _hashes.sha256_of(tmp_path / str(number))
-    assert len(list((_cache.cache_folder() / "hashes").iterdir())) == 3
-    assert _hashes._place(tmp_path / "5").exists()
+        monkeypatch.setattr(hashing._Known, "trimmed", number < 5)
+        hashing.sha256_of(tmp_path / str(number))
+    assert len(list((cache.cache_folder() / "hashes").iterdir())) == 3
+    assert hashing._place(tmp_path / "5").exists()
 
 
 # Temporary folders

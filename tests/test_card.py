@@ -18,11 +18,11 @@ from sortase import storage
 from sortase.cli import main
 from sortase.config.card import CardSpec
 from sortase.errors import MissingInputError
-from sortase.pipeline.card import traced, write_card
-from sortase.pipeline.run_folder import RunFolder, digest
-from sortase.report.card import card
-from sortase.report.card_limits import beats_baseline, limits
-from sortase.report.parts import written
+from sortase.report.card.card import card
+from sortase.report.card.limits import beats_baseline, limits
+from sortase.report.card.of_run import traced, write_card
+from sortase.report.page.parts import written
+from sortase.runs.folder import RunFolder, digest
 
 LINEAGE = {
     "run": "s3://bucket/runs/blood",

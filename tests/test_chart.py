@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sortase._cache import cache_size
 from sortase.config.load import parse
+from sortase.storage.cache import cache_size
 
 helm = pytest.importorskip("helm_python.chart", reason="pip install helm-python-sdk")
 from helm_python.errors import HelmError  # noqa: E402

@@ -11,7 +11,7 @@ import torch
 
 from sortase.config.compute import ComputeSpec
 from sortase.errors import InputError
-from sortase.pipeline.zero import weights_only
+from sortase.train.deepspeed import weights_only
 
 ZERO = ComputeSpec(workers=1, deepspeed=2)
 

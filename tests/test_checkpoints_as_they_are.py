@@ -34,9 +34,9 @@ QUERY = "bert.encoder.layer.0.attention.self.query.weight"
 
 def trained_from(checkpoint: str, folder: Path, kind: str = "sequence", **spec: Any) -> tuple[Any, list[str]]:
     """One step of a training, and what it said."""
-    from sortase.pipeline.events import Events
-    from sortase.pipeline.run_folder import RunFolder
-    from sortase.pipeline.train import train
+    from sortase.runs.events import Events
+    from sortase.runs.folder import RunFolder
+    from sortase.train.job import train
 
     job = train_job(kind, model=ModelSpec(checkpoint=checkpoint, **spec), **ONE_STEP)
     run = RunFolder(str(folder))

@@ -20,8 +20,8 @@ from cluster_data import finished_steps, request, train_here, train_there, wait_
 from makers import architecture, dataset, weights
 from sortase.config.compute import ComputeSpec
 from sortase.errors import ConfigError
-from sortase.pipeline.events import read_events
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.events import read_events
+from sortase.runs.folder import RunFolder
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

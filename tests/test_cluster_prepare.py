@@ -20,7 +20,7 @@ from sortase.config.compute import TaskGroup
 from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
 from sortase.data import vocabulary
 from sortase.errors import InputError
-from sortase.pipeline.prepare import prepare
+from sortase.prepare.prepare import prepare
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -35,7 +35,7 @@ def ray_here(s3_server: str) -> Iterator[None]:
 
 
 def ray_map(workers: int) -> Any:
-    from sortase.cluster.score import actor_map
+    from sortase.cluster.actors import actor_map
 
     return actor_map(TaskGroup(workers=workers))
 
@@ -115,7 +115,7 @@ def test_killed_worker_repeats_its_unit_only(tmp_path: Path) -> None:
 
 def ranked(root: str, name: str, source: str, run: Any) -> dict[str, bytes]:
     from sortase.config.tokenize import TokenizeSpec
-    from sortase.pipeline.tokenize import tokenize
+    from sortase.prepare.tokenize import tokenize
 
     out = storage.join(root, name)
     tokenize(TokenizeSpec(input=source, chunk_cells=5), out, map=run)
@@ -131,7 +131,7 @@ def test_tokenized_bytes_do_not_depend_on_the_workers(
     from sortase.errors import InputError
     from tokenize_data import annotated, matrix
 
-    monkeypatch.setattr("sortase.pipeline.tokenize.SHARD_CELLS", 20)
+    monkeypatch.setattr("sortase.prepare.tokenize.SHARD_CELLS", 20)
     counts = matrix()
     counts[20:40] = 0
     url = storage.join(root, "counts.h5ad")

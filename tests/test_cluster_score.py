@@ -15,8 +15,8 @@ ray = pytest.importorskip("ray")
 
 from makers import architecture, dataset  # noqa: E402
 from score_data import assert_same_evaluation, assert_same_results, assert_same_table, place  # noqa: E402
-from sortase.cluster.place import placed  # noqa: E402
-from sortase.cluster.score import actor_map  # noqa: E402
+from sortase.cluster.actors import actor_map  # noqa: E402
+from sortase.cluster.executor import placed  # noqa: E402
 from sortase.config.compute import TaskGroup  # noqa: E402
 from sortase.config.run import Config  # noqa: E402
 from sortase.errors import InfrastructureError, InputError, WorkFailedError  # noqa: E402

@@ -24,8 +24,8 @@ from cluster_data import (
 )
 from makers import weights
 from sortase.errors import CancelledError, FencedError, InputError
-from sortase.pipeline.events import read_events
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.events import read_events
+from sortase.runs.folder import RunFolder
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -17,8 +17,8 @@ from sortase import GenericClassifier
 from sortase.config.model import ModelSpec
 from sortase.config.train import TrainSpec
 from sortase.demo import sources
-from sortase.pipeline.collapse import Training, learnt_nothing
 from sortase.progress import announce
+from sortase.score.collapse import Training, learnt_nothing
 from tokenize_data import run as tokenized
 
 CLASSES = ["B", "NK", "T"]

@@ -17,7 +17,7 @@ import pytest
 import sklearn
 
 from sortase.config.tokenize import TokenizeSpec
-from sortase.data.count_files import open_counts
+from sortase.data.counts.open import open_counts
 from sortase.errors import InputError, SortaseError
 from test_tokenize_formats import as_10x, as_loom, as_mtx, as_zarr, as_zip
 from tokenize_data import CELLS, annotated, as_before_2019, as_of_2020, saved

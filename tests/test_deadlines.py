@@ -19,10 +19,11 @@ from faulty_s3 import faulty_s3
 from makers import dataset
 from ray_head import free_port
 from silent import answering
-from sortase import _retry, deadlines, storage
+from sortase import deadlines, storage
 from sortase.config.compute import ComputeSpec
 from sortase.deadlines import LIMITS, UnansweredError, limit, within
 from sortase.errors import ConfigError, InfrastructureError, StorageError
+from sortase.storage import retry
 
 ENOUGH = 60.0  # seconds that a test waits at most, of which each door needs one or two
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
@@ -161,8 +162,8 @@ def test_the_address_of_ray_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def silent_s3(silent: int, shortened: None, s3_through: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(_retry, "BUDGET", 0.5)
-    monkeypatch.setattr(_retry._GivenUp, "at", -math.inf)
+    monkeypatch.setattr(retry, "BUDGET", 0.5)
+    monkeypatch.setattr(retry._GivenUp, "at", -math.inf)
     s3_through(f"http://127.0.0.1:{silent}")
     return "s3://bucket/folder"
 
@@ -199,7 +200,7 @@ def test_another_storage_that_never_answers(shortened: None, monkeypatch: pytest
     from fsspec.implementations.memory import MemoryFileSystem
 
     held = threading.Event()
-    monkeypatch.setattr(_retry._GivenUp, "at", -math.inf)
+    monkeypatch.setattr(retry._GivenUp, "at", -math.inf)
     for name in ("info", "cat_file", "find"):
         monkeypatch.setattr(MemoryFileSystem, name, lambda *_, **__: held.wait(ENOUGH))
     for work in (storage.exists, storage.read_bytes, storage.list_files):
@@ -284,7 +285,7 @@ def test_a_hub_that_never_answers(
 
 def test_a_cache_whose_holder_sleeps(shortened: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is another's; as long as its copy grows it is waited for."""
-    from sortase import _cache
+    from sortase.storage import cache
 
     monkeypatch.setenv("SORTASE_CACHE", str(tmp_path))
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -298,10 +299,10 @@ def test_a_cache_whose_holder_sleeps(shortened: None, tmp_path: Path, monkeypatc
             held.set()
             go_on.wait(ENOUGH)
 
-        filling = pool.submit(_cache.cached, "s3://bucket/x", "1", "x", 7, fill)
+        filling = pool.submit(cache.cached, "s3://bucket/x", "1", "x", 7, fill)
         wait_until(lambda: list(tmp_path.rglob("x")), "the copy")
         with pytest.raises(StorageError, match=r"another process holds .*, and has copied nothing to it for \d s"):
-            within(ENOUGH, lambda: _cache.cached("s3://bucket/x", "1", "x", 7, fill))
+            within(ENOUGH, lambda: cache.cached("s3://bucket/x", "1", "x", 7, fill))
         assert held.is_set()
         go_on.set()
         filling.result()

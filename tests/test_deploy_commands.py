@@ -20,7 +20,7 @@ from fake_kubernetes import ApiServer, Refusal, api_server, kubeconfig
 from makers import architecture, dataset
 from sortase import storage
 from sortase.cli import main, parser
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.folder import RunFolder
 
 pytest.importorskip("helm_python", reason="pip install helm-python-sdk")
 pytest.importorskip("kubernetes", reason="pip install kubernetes")

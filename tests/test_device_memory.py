@@ -18,8 +18,8 @@ from sortase.model import inference
 from sortase.model.device_memory import explained_memory
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.task import TASKS
-from sortase.pipeline.ranks import JoinedRanks
-from sortase.pipeline.train import save
+from sortase.train.job import save
+from sortase.train.ranks import JoinedRanks
 
 
 def exhausted(*arguments: Any, **options: Any) -> Any:
@@ -45,7 +45,7 @@ def exhausted(*arguments: Any, **options: Any) -> Any:
 def test_training_that_does_not_fit_names_its_settings(
     settings: dict[str, Any], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sortase.pipeline.trainer.summed_loss", exhausted)
+    monkeypatch.setattr("sortase.train.trainer.summed_loss", exhausted)
     with pytest.raises(DeviceMemoryError, match=r"rows of .* tokens at a time does not fit") as caught:
         run_training(tmp_path, train_job(**settings))
     assert all(part in str(caught.value) for part in words), str(caught.value)

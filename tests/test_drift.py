@@ -17,11 +17,11 @@ from sortase import storage
 from sortase.config.drift import DriftSpec
 from sortase.config.run import Config
 from sortase.data.source import open_source
+from sortase.drift.drift import by_chance, check, drift, markdown, stability_index, text, total_variation
+from sortase.drift.profile import FORMAT, measured, numbers, pack, profile, token_counts, training_ids
 from sortase.errors import ConfigError, InputError
-from sortase.pipeline.drift import by_chance, check, drift, markdown, stability_index, text, total_variation
-from sortase.pipeline.profile import FORMAT, measured, numbers, pack, profile, token_counts, training_ids
 from sortase.pipeline.run import run
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.folder import RunFolder
 
 LENGTH = 20
 

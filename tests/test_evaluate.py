@@ -11,14 +11,14 @@ from datasets import Dataset
 from sklearn import metrics as sk
 
 from makers import CLASSES, architecture, dataset
-from sortase import pickles
 from sortase.config.evaluate import EvaluateSpec
 from sortase.data.sequences import Sequences
 from sortase.errors import InputError
 from sortase.model import inference
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.task import TASKS
-from sortase.pipeline.evaluate import EvaluateJob, evaluate, flat
+from sortase.score.evaluate import EvaluateJob, evaluate, flat
+from sortase.storage import pickles
 
 LABELS = list(CLASSES)
 

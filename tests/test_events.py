@@ -8,8 +8,8 @@ import pytest
 
 from sortase import storage
 from sortase.errors import InputError
-from sortase.pipeline.events import PART_BYTES, Events, read_events
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.events import PART_BYTES, Events, read_events
+from sortase.runs.folder import RunFolder
 
 
 def steps(folder: RunFolder) -> list[int]:

@@ -22,8 +22,8 @@ from sortase.errors import CancelledError, ConfigError, InputError, MissingExtra
 from sortase.model.load import build_model, load_config
 from sortase.model.loss import summed_loss
 from sortase.model.task import TASKS
-from sortase.pipeline.callbacks import patience_is_over
-from sortase.pipeline.trainer import Batches
+from sortase.train.callbacks import patience_is_over
+from sortase.train.trainer import Batches
 
 KINDS = ["sequence", "token"]
 
@@ -163,7 +163,7 @@ def test_finished_steps_without_a_model_are_not_trained_again(tmp_path: Path) ->
 
 
 def test_later_attempt_fences_off_the_earlier(tmp_path: Path) -> None:
-    from sortase.pipeline.run_folder import RunFolder
+    from sortase.runs.folder import RunFolder
 
     first = RunFolder(str(tmp_path))
     first.begin()
@@ -294,7 +294,7 @@ def test_arguments_without_effect_get_one_line_of_the_training(tmp_path: Path) -
 
 
 def test_without_tqdm_there_is_no_progress_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sortase.pipeline import callbacks
+    from sortase.train import callbacks
 
     shown: list[str] = []
     monkeypatch.setattr(callbacks.ShowProgress, "on_train_begin", lambda *given, **named: shown.append("train"))

@@ -17,9 +17,9 @@ from sortase import GenericClassifier
 from sortase.config.compute import ComputeSpec
 from sortase.config.model import ModelSpec
 from sortase.errors import CancelledError, ConfigError, WorkFailedError
+from sortase.model.device import device_precision
 from sortase.model.memory import Shape, estimate
-from sortase.pipeline.place_model import device_precision
-from sortase.pipeline.zero import check_deepspeed, zero_settings
+from sortase.train.deepspeed import check_deepspeed, zero_settings
 
 HALF = ComputeSpec(device="cpu", precision="fp16")
 SCALER = torch.amp.GradScaler

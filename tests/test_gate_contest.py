@@ -20,19 +20,19 @@ from sortase.data import classmap
 from sortase.data.fingerprints import Training, fingerprints
 from sortase.data.sequences import IGNORED, Sequences
 from sortase.errors import InputError
-from sortase.gate.contest import Contender, contest, vocabulary_digest
+from sortase.gate.compare import Contender, contest, vocabulary_digest
 from sortase.gate.fairness import frozen, labelled_rows
 from sortase.gate.judge import judge
-from sortase.gate.rounds import TURNS, WARMING, Local
+from sortase.gate.paired import TURNS, WARMING, Local
 from sortase.gate.verdict import text, verdict
-from sortase.model import bootstrap
 from sortase.model.inference import stream
 from sortase.model.load import Trained, build_model, load_config, load_trained
+from sortase.model.metrics import bootstrap
 from sortase.model.task import TASKS
 from sortase.model.tokenizer import build_custom_tokenizer
-from sortase.pipeline.evaluate import EvaluateJob, evaluate
-from sortase.pipeline.parts import Elsewhere, Part
-from sortase.pipeline.train import save
+from sortase.score.evaluate import EvaluateJob, evaluate
+from sortase.score.parts import Elsewhere, Part
+from sortase.train.job import save
 
 HELD_OUT = np.arange(VOCABULARY) % 4 == 1
 TOKEN_TEST = {token for token in range(VOCABULARY) if HELD_OUT[token] and token % 2 and token >= 5}

@@ -14,7 +14,7 @@ from sortase.errors import ConfigError, InputError
 from sortase.gate.judge import Row, judge, meets
 from sortase.gate.result import Measured, Result, Rival, classes_of, wilson
 from sortase.gate.verdict import markdown, text, verdict
-from sortase.model.metrics import Metrics
+from sortase.model.metrics.metrics import Metrics
 from sortase.model.scores import Scores
 
 NAMES = ["a", "b", "c"]

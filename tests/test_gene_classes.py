@@ -20,7 +20,7 @@ from sortase.config.check import validate
 from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
 from sortase.data.gene_classes import read_gene_classes
 from sortase.errors import InputError, SortaseError
-from sortase.pipeline.prepare import inputs_digest, prepare
+from sortase.prepare.prepare import inputs_digest, prepare
 
 # Of the Molecular Signatures Database 7.0, collection H (Liberzon et al. 2015, Cell Systems 1:417), CC BY 4.0.
 HALLMARK = Path(__file__).with_name("hallmark.gmt").read_text().splitlines()
@@ -280,7 +280,7 @@ SCRIPT = """
 import pickle, sys
 from datasets import Dataset
 from sortase.config.prepare import DataSpec, LabelSpec
-from sortase.pipeline.prepare import inputs_digest, prepare
+from sortase.prepare.prepare import inputs_digest, prepare
 
 genes = [f"ENSG{i:011d}" for i in range(20)]
 classes = {"sensitive": set(genes[:8]), "insensitive": frozenset(genes[8:16])}

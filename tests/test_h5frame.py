@@ -19,10 +19,10 @@ from anndata.io import read_elem, write_elem
 from anndata.tests.helpers import DEFAULT_COL_TYPES, gen_typed_df
 from datasets import load_from_disk
 
-from sortase.data.h5frame import Frame, open_frame
-from sortase.data.h5guard import Guard
-from sortase.data.zarrguard import ZarrGuard
-from sortase.data.zarrstore import WalkedStore
+from sortase.data.counts.hdf5_frame import Frame, open_frame
+from sortase.data.counts.hdf5_guard import Guard
+from sortase.data.counts.zarr_guard import ZarrGuard
+from sortase.data.counts.zarr_store import WalkedStore
 from tokenize_data import CELLS, annotated, expected_rows, matrix, medians_of, rows_of, run, saved, table
 
 
@@ -135,7 +135,7 @@ def test_rows_of_small_chunks_are_read_in_blocks(tmp_path: Path, monkeypatch: py
         return index(self, start, stop)
 
     monkeypatch.setattr(Frame, "index", counted)
-    monkeypatch.setattr("sortase.data.h5frame._BLOCK", 20)
+    monkeypatch.setattr("sortase.data.counts.hdf5_frame._BLOCK", 20)
     rows = load_from_disk(run(saved(tmp_path, annotated()), tmp_path / "out", chunk_cells=3).dataset_path)
     assert rows["cell_id"][:] == [f"cell{row}" for row in range(CELLS)]
     assert len(reads) < 10

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from sortase import _hashes
 from sortase.config.prepare import DataSpec, LabelSpec
 from sortase.data.source import open_source
 from sortase.errors import StorageError
-from sortase.pipeline.prepare import prepare
+from sortase.prepare.prepare import prepare
+from sortase.storage import hashing
 
 ROWS = 30_000
 
@@ -50,17 +50,17 @@ def test_a_hash_is_kept_for_a_version_of_the_file(
     memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
-    path.write_bytes(bytes(_hashes.WORTH_KEEPING))
-    monkeypatch.setattr(_hashes, "RECENT", -(10**12))
-    found = _hashes.sha256_of(path)
+    path.write_bytes(bytes(hashing.WORTH_KEEPING))
+    monkeypatch.setattr(hashing, "RECENT", -(10**12))
+    found = hashing.sha256_of(path)
 
     def another_time() -> str:
         if not memory:
-            _hashes._Known.hashes.clear()
-        return _hashes.sha256_of(path)
+            hashing._Known.hashes.clear()
+        return hashing.sha256_of(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_hashes.hashlib, "file_digest", lambda file, name: pytest.fail("it is read again"))
+        patch.setattr(hashing.hashlib, "file_digest", lambda file, name: pytest.fail("it is read again"))
         assert another_time() == found
     content = bytearray(path.read_bytes())
     content[len(content) // 2] = 1
@@ -74,8 +74,8 @@ def test_a_file_that_was_just_written_is_not_kept(tmp_path: Path) -> None:
     """It could change again within the same tick of the clock."""
     path = tmp_path / "file"
     path.write_bytes(b"one")
-    assert _hashes.sha256_of(path) == _hashes.sha256_of(path)
-    assert not [place for place, _ in _hashes._Known.hashes if place == str(path)]
+    assert hashing.sha256_of(path) == hashing.sha256_of(path)
+    assert not [place for place, _ in hashing._Known.hashes if place == str(path)]
 
 
 def test_a_dataset_that_is_replaced_while_it_is_read(cells: Path, tmp_path: Path) -> None:

@@ -26,25 +26,25 @@ from sortase.config.load import check
 from sortase.config.prepare import DataSpec, LabelSpec
 from sortase.config.tokenize import TokenizeSpec
 from sortase.data.source import open_source
+from sortase.drift.profile import profile
 from sortase.errors import ExistingOutputError, InputError, MissingInputError, StorageError
 from sortase.model.load import load_trained
 from sortase.pipeline import stages
-from sortase.pipeline.checkpoints import Checkpoints
-from sortase.pipeline.leaderboard import Trial, take_model
 from sortase.pipeline.preflight_inputs import peek
-from sortase.pipeline.prepare import prepare
-from sortase.pipeline.profile import profile
-from sortase.pipeline.run_folder import RunFolder, contents
-from sortase.pipeline.stop_request import listening
-from sortase.pipeline.tokenize import tokenize
+from sortase.prepare.prepare import prepare
+from sortase.prepare.tokenize import tokenize
 from sortase.registry.models import Model
 from sortase.registry.moves import move
 from sortase.registry.names import CHAMPION
-from sortase.retrain.evaluated import evaluated
+from sortase.retrain.evaluation_set import evaluated
 from sortase.retrain.generation import lineage, settings_digests
 from sortase.retrain.outcome import Outcome
 from sortase.retrain.plan import Due, Generation, held_back
 from sortase.retrain.register import register
+from sortase.runs.folder import RunFolder, contents
+from sortase.runs.stop import listening
+from sortase.train.checkpoints import Checkpoints
+from sortase.train.leaderboard import Trial, take_model
 from tokenize_data import annotated, matrix, saved
 
 NOBODY = 65534
@@ -217,7 +217,7 @@ def test_an_attempt_whose_run_was_removed_stops(tmp_path: Path) -> None:
 
 
 def test_a_wish_to_stop_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortase.pipeline.stop_request.EVERY", 0.01)
+    monkeypatch.setattr("sortase.runs.stop.EVERY", 0.01)
     folder = RunFolder(str(tmp_path))
     folder.begin()
     (tmp_path / "stop.json").write_text('{"attempt"')

@@ -18,8 +18,8 @@ from sortase.errors import InputError
 from sortase.model import inference
 from sortase.model.load import Trained, build_model, load_config, load_trained
 from sortase.model.task import TASKS
-from sortase.pipeline.predict import predict
-from sortase.pipeline.train import save
+from sortase.score.predict import predict
+from sortase.train.job import save
 
 KINDS = ["sequence", "token"]
 

@@ -19,16 +19,16 @@ from makers import architecture, rows
 from sortase import storage
 from sortase.cli import main
 from sortase.errors import CancelledError, FencedError, InputError, WorkFailedError
-from sortase.pipeline.attempts import attempted, outcomes
-from sortase.pipeline.events import read_events
-from sortase.pipeline.logs import logs_of, read_logs, tail_logs
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.attempts import attempted, outcomes
+from sortase.runs.events import read_events
+from sortase.runs.folder import RunFolder
+from sortase.runs.logs import logs_of, read_logs, tail_logs
 
 BEGIN = """
 import os, signal, subprocess, sys, threading, time
 from sortase.errors import ConfigError
-from sortase.pipeline import logs, tee
-from sortase.pipeline.logs import LogPlace, kept_logs
+from sortase.runs import logs, capture as tee
+from sortase.runs.logs import LogPlace, kept_logs
 logs.FLUSH_SECONDS = 0.05
 place = LogPlace(sys.argv[1])
 """
@@ -279,17 +279,17 @@ def test_output_that_storage_does_not_take_is_bounded_in_memory(tmp_path: Path) 
 
 
 def test_logs_do_not_make_the_work_wait_less_long_for_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sortase import _retry
     from sortase.errors import StorageError
+    from sortase.storage import retry
 
     def refused() -> None:
         raise ConnectionError("refused")
 
-    monkeypatch.setattr(_retry, "IMPATIENT", 0.01)
-    before = _retry._budget()
-    with pytest.raises(StorageError), _retry.aside(), storage.impatiently():
-        _retry.attempt(refused, "write", "s3://b/k")
-    assert _retry._budget() == before
+    monkeypatch.setattr(retry, "IMPATIENT", 0.01)
+    before = retry._budget()
+    with pytest.raises(StorageError), retry.aside(), storage.impatiently():
+        retry.attempt(refused, "write", "s3://b/k")
+    assert retry._budget() == before
 
 
 def test_a_copy_that_cannot_be_opened_is_said_once(tmp_path: Path) -> None:

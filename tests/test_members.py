@@ -16,12 +16,12 @@ from transformers import BertConfig, BertForSequenceClassification
 from sortase.data.sequences import open_dataset
 from sortase.data.source import open_source
 from sortase.errors import InputError
-from sortase.members import check_name, member
 from sortase.model.convert import convert
 from sortase.model.load import build_model, has_weights, load_config, load_trained
 from sortase.model.task import TASKS
-from sortase.pipeline.checkpoints import Checkpoints
 from sortase.registry import moves, versions
+from sortase.storage.members import check_name, member
+from sortase.train.checkpoints import Checkpoints
 
 BAD: list[Any] = [
     pytest.param("../outside/secret", id="above"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sortase.errors import InputError
-from sortase.model import ranking
-from sortase.model.metrics import Cluster, Metrics
+from sortase.model.metrics import ranking
+from sortase.model.metrics.metrics import Cluster, Metrics
 from sortase.model.scores import Scores
 
 CLASSES = ["a", "b", "c"]

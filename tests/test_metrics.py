@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from sortase.model.bootstrap import Groups, Replicates, poisson_weights
-from sortase.model.metrics import Metrics
+from sortase.model.metrics.bootstrap import Groups, Replicates, poisson_weights
+from sortase.model.metrics.metrics import Metrics
 from sortase.model.scores import Scores, log_probabilities
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn import metrics as sk
 
-from sortase.model import ranking
+from sortase.model.metrics import ranking
 
 
 def sample(n: int, classes: int, scale: float, rare: float = 0.02) -> tuple[np.ndarray, np.ndarray]:

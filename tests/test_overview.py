@@ -17,9 +17,9 @@ from makers import architecture, rows
 from sortase import storage
 from sortase.cli import main
 from sortase.errors import MissingInputError
-from sortase.pipeline.overview import overview
-from sortase.pipeline.run_folder import RunFolder
-from sortase.pipeline.stop_request import ask_to_stop
+from sortase.runs.folder import RunFolder
+from sortase.runs.overview import overview
+from sortase.runs.stop import ask_to_stop
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_search_under_way(root: str) -> None:
 
 
 def test_a_wish_to_stop_ends_the_attempt_it_names_and_no_other(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortase.pipeline.stop_request.EVERY", 0.05)
+    monkeypatch.setattr("sortase.runs.stop.EVERY", 0.05)
     run = folder(config)
     assert ask_to_stop(run) is None
     assert main(["prepare", "-c", str(config)]) == 0

@@ -18,10 +18,10 @@ from sortase.errors import InputError, InputTypeError
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.loss import summed_loss
 from sortase.model.task import TASKS
-from sortase.pipeline.evaluate import EvaluateJob, evaluate
-from sortase.pipeline.prepare import prepare
-from sortase.pipeline.train import save
-from sortase.pipeline.trainer import Batches
+from sortase.prepare.prepare import prepare
+from sortase.score.evaluate import EvaluateJob, evaluate
+from sortase.train.job import save
+from sortase.train.trainer import Batches
 
 WIDTH = 45
 PAD = 0

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from transformers.trainer_utils import PredictionOutput
 
-from sortase import pickles, storage
+from sortase import storage
 from sortase.errors import InputError, MissingInputError, UnsafePickleError
+from sortase.storage import pickles
 
 
 class Call:

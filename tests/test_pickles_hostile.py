@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sortase import pickles
 from sortase.errors import InputError, UnsafePickleError
+from sortase.storage import pickles
 from test_pickles import Call, array_of, scalar_of
 
 

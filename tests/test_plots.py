@@ -15,13 +15,14 @@ from transformers.trainer_utils import PredictionOutput
 
 from report_data import COUNTS, NAMES, evaluation, events, measured, prepared
 from sortase import GenericClassifier, storage
+from sortase.api.plots import file_names
 from sortase.errors import InputError, InputTypeError, SortaseError, UnsafePickleError
-from sortase.report import figures, result_figures
+from sortase.report.figures import data as figures
+from sortase.report.figures import results
+from sortase.report.figures.labels import compact, labels, plain, short
+from sortase.report.figures.style import render
 from sortase.report.matrices import named_matrices
-from sortase.report.names import compact, labels, plain, short
-from sortase.report.plots import file_names
 from sortase.report.read_predictions import read_predictions
-from sortase.report.style import render
 
 LONG = [f"CD8-positive, alpha-beta {kind} T cell (donor {d})" for kind in ("memory", "naive") for d in range(1, 26)]
 FRAME = pd.DataFrame(COUNTS, NAMES, NAMES)
@@ -260,11 +261,11 @@ def drawings() -> dict[str, Any]:
         "lengths": figures.lengths(data["lengths"]["histogram"], 8),
         "learning_curves": figures.learning_curves(events(), 10, "mcc"),
         "no curves": figures.learning_curves([]),
-        "confusion_matrix": result_figures.confusion_matrix(np.eye(50), LONG),
-        "per_class": result_figures.per_class(found["per_class"]),
-        "reliability": result_figures.reliability(found["reliability"], 0.05),
-        "comparison": result_figures.comparison({"ours": measured(), "theirs": {"metrics": {}, "intervals": {}}}),
-        "confidence": result_figures.confidence({"B": np.array([0.1, 0.9]), "T": np.array([])}, "$title$"),
+        "confusion_matrix": results.confusion_matrix(np.eye(50), LONG),
+        "per_class": results.per_class(found["per_class"]),
+        "reliability": results.reliability(found["reliability"], 0.05),
+        "comparison": results.comparison({"ours": measured(), "theirs": {"metrics": {}, "intervals": {}}}),
+        "confidence": results.confidence({"B": np.array([0.1, 0.9]), "T": np.array([])}, "$title$"),
     }
 
 
@@ -282,7 +283,7 @@ def test_all_text_is_readable_and_inside_the_figure() -> None:
 
 
 def test_labels_of_fifty_classes_do_not_overlap() -> None:
-    figure = result_figures.confusion_matrix(np.eye(50), LONG)
+    figure = results.confusion_matrix(np.eye(50), LONG)
     figure.draw_without_rendering()
     axes = figure.axes[0]
     for labels_, low, high in ((axes.get_xticklabels(), "x0", "x1"), (axes.get_yticklabels(), "y0", "y1")):
@@ -293,15 +294,15 @@ def test_labels_of_fifty_classes_do_not_overlap() -> None:
 
 def test_hundreds_of_classes_stay_within_bounds() -> None:
     names = [f"class {i}" for i in range(400)]
-    figure = result_figures.confusion_matrix(np.eye(400), names)
+    figure = results.confusion_matrix(np.eye(400), names)
     assert max(figure.get_size_inches()) < 33
     rows = [{"class": n, "f1": i / 400, "precision": 1.0, "recall": None, "support": i} for i, n in enumerate(names)]
-    assert result_figures.per_class(rows).get_figheight() < 30
+    assert results.per_class(rows).get_figheight() < 30
     assert figures.class_balance({"train": {n: i for i, n in enumerate(names)}}, "row").get_figheight() < 30
 
 
 def test_figures_are_the_same_every_time() -> None:
-    one, two = (render(result_figures.confusion_matrix(COUNTS, NAMES), "svg") for _ in range(2))
+    one, two = (render(results.confusion_matrix(COUNTS, NAMES), "svg") for _ in range(2))
     assert one == two
     assert b"<dc:date>" not in one
 
@@ -310,7 +311,7 @@ def test_figures_leave_no_trace_in_matplotlib() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    render(result_figures.confusion_matrix(COUNTS, NAMES), "png")
+    render(results.confusion_matrix(COUNTS, NAMES), "png")
     assert dict(matplotlib.rcParams) == before
 
 
@@ -336,7 +337,7 @@ def test_labels_differ_where_names_do(names: list[str]) -> None:
 
 def test_names_are_not_taken_for_formulas_or_lines() -> None:
     names = ["$x^2$", "two\nlines", "bell\a", "细胞"]
-    svg = render(result_figures.confusion_matrix(np.eye(4), names), "svg").decode()
+    svg = render(results.confusion_matrix(np.eye(4), names), "svg").decode()
     assert "$x^2$" in svg
     assert ">two lines<" in svg
     assert "\a" not in svg

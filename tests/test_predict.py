@@ -19,9 +19,9 @@ from sortase.model import inference
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.scores import Scores, empty, log_probabilities
 from sortase.model.task import TASKS
-from sortase.pipeline.predict import predict
-from sortase.pipeline.predictions import PickledPredictions, PredictionTable
-from sortase.pipeline.train import save
+from sortase.score.predict import predict
+from sortase.score.predictions import PickledPredictions, PredictionTable
+from sortase.train.job import save
 
 LABELS = list(CLASSES)
 
@@ -161,8 +161,8 @@ def test_many_classes_do_not_become_columns() -> None:
 
 
 def test_pickle_leaves_out_what_would_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sortase import pickles
-    from sortase.pipeline import predictions
+    from sortase.score import predictions
+    from sortase.storage import pickles
 
     monkeypatch.setattr(predictions, "MOST_PICKLED", 12)
     logits = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)

@@ -24,7 +24,7 @@ from sortase.model.memory import Shape, estimate, machine_memory, shape_of, size
 from sortase.model.task import TASKS
 from sortase.pipeline import preflight_model
 from sortase.pipeline.preflight import preflight
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.folder import RunFolder
 
 Make = Callable[..., Config]
 
@@ -297,7 +297,7 @@ def test_preparing_needs_no_torch(make: Make, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(make().model_dump_json())
     code = (
         "import sys, json\nfrom sortase.config.load import check\nfrom sortase.pipeline.preflight import preflight\n"
-        "from sortase.pipeline.run_folder import RunFolder\n"
+        "from sortase.runs.folder import RunFolder\n"
         f"config = check(json.load(open({str(tmp_path / 'config.json')!r})))\n"
         f"preflight(config, RunFolder({str(tmp_path / 'out')!r}), only='prepare')\n"
         "assert 'torch' not in sys.modules and 'ray' not in sys.modules"

@@ -16,7 +16,7 @@ from sortase.config.load import check
 from sortase.config.run import Config
 from sortase.errors import InputError, SortaseError
 from sortase.pipeline.preflight import preflight
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.folder import RunFolder
 from tokenize_data import annotated, as_before_2019, gene, matrix, saved
 
 
@@ -89,7 +89,7 @@ def test_filters_and_splits_are_held_against_the_columns_of_counts(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", ["dense", "csr", "csc"])
 def test_every_layout_of_counts_passes(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortase.data.count_anndata.BLOCK_VALUES", 100)
+    monkeypatch.setattr("sortase.data.counts.anndata_file.BLOCK_VALUES", 100)
     source = saved(tmp_path, annotated(kind=kind))
     assert go(config_of(tmp_path, tokenize={"input": source}))
     assert go(config_of(tmp_path, tokenize={"input": as_before_2019(source), "layer": "raw"}))

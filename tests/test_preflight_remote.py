@@ -26,7 +26,7 @@ from sortase.config.tokenize import TokenizeSpec
 from sortase.errors import InputError, MissingExtraError, SortaseError, StorageError
 from sortase.pipeline.preflight import preflight
 from sortase.pipeline.preflight_inputs import check_counts
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.folder import RunFolder
 from test_preflight_inputs import COUNTS, PREDICT, config_of, go, passes_or_says, unlabelled
 from test_tokenize_formats import as_10x, as_loom, as_mtx, as_zarr, as_zip
 from tokenize_data import annotated, as_before_2019, gene, saved, table
@@ -170,7 +170,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_little_of_large_counts_is_read(
     tmp_path: Path, s3_url: str, read: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sortase.data.count_anndata._HEAD", 1000)
+    monkeypatch.setattr("sortase.data.counts.anndata_file._HEAD", 1000)
     rng = np.random.default_rng(0)
     cells, genes = 20_000, 400
     counts = sparse.random_array((cells, genes), density=0.5, rng=rng, format="csr", dtype=np.float32)
@@ -188,7 +188,7 @@ def test_little_of_large_counts_is_read(
 def test_little_of_a_large_table_is_read(
     tmp_path: Path, s3_url: str, read: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sortase.data.count_tables._HEAD", 1 << 20)
+    monkeypatch.setattr("sortase.data.counts.tables._HEAD", 1 << 20)
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.random((40_000, 50)), columns=[gene(place) for place in range(50)])
     for name in ("t.csv", "t.parquet"):
@@ -329,7 +329,7 @@ def test_the_head_of_a_remote_table_ends_with_a_line(
     tmp_path: Path, s3_url: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Not in the middle of a letter, which would be another encoding."""
-    monkeypatch.setattr("sortase.data.count_tables._HEAD", size)
+    monkeypatch.setattr("sortase.data.counts.tables._HEAD", size)
     lines = ["cell,kind,A,B", *(f"c{row},βββββ,1,2" for row in range(200))]
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     assert "kind" in check_counts(TokenizeSpec(input=sent(str(tmp_path / "t.csv.gz"), s3_url))).names

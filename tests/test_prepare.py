@@ -15,8 +15,8 @@ from prepare_data import GENES, dataset, rows, saved, tree, vocabulary
 from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
 from sortase.data import classmap
 from sortase.data import source as source_module
-from sortase.pipeline.prepare import inputs_digest, prepare
-from sortase.pipeline.prepared import Prepared
+from sortase.prepare.prepare import inputs_digest, prepare
+from sortase.prepare.result import Prepared
 
 CLASSES = {"low": [f"G{i}" for i in range(10)], "high": [f"G{i}" for i in range(190, 200)]}
 

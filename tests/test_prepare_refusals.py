@@ -15,7 +15,7 @@ from prepare_data import dataset, saved, tree, vocabulary
 from sortase import storage
 from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
 from sortase.errors import ExistingOutputError, SortaseError, StorageError
-from sortase.pipeline.prepare import prepare
+from sortase.prepare.prepare import prepare
 
 CLASSES = {"low": ["G1", "G2"], "high": ["G198", "G199"]}
 

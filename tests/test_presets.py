@@ -17,8 +17,8 @@ from sortase.config.load import check, parse
 from sortase.config.presets import PRESETS, table
 from sortase.config.run import Config
 from sortase.errors import ConfigError, InputError, MissingInputError
-from sortase.pipeline.presets import filled
-from sortase.pipeline.tokenize import tokenize
+from sortase.prepare.presets import filled
+from sortase.prepare.tokenize import tokenize
 
 V1, V2 = PRESETS["geneformer-v1"], PRESETS["geneformer-v2-316m"]
 GENES = 4100  # more than a cell may have

@@ -16,15 +16,21 @@ import pytest
 
 from registry_data import NAMES, version
 from sortase import storage
-from sortase.errors import ConfigError, ConflictError, GateError, InputError, MissingInputError, SortaseError
-from sortase.registry import moves
+from sortase.errors import (
+    ConfigError,
+    ConflictError,
+    GateError,
+    InputError,
+    MissingInputError,
+    SortaseError,
+)
+from sortase.gate.promotion import promote, rollback
+from sortase.registry import moves, verdicts
 from sortase.registry.context import context
 from sortase.registry.models import Model, names, resolve
 from sortase.registry.moves import Table, history, move, rolled_back, table, version_before
 from sortase.registry.names import CHAMPION, check_alias, parse
 from sortase.registry.versions import Version, versions
-from sortase.retrain import verdicts
-from sortase.retrain.promotion import promote, rollback
 
 RACER = """
 import sys, time

@@ -16,15 +16,14 @@ from faulty_s3 import faulty_s3
 from registry_data import version
 from sortase import storage
 from sortase.errors import ConfigError, GateError, StorageError
-from sortase.pipeline.run_folder import RunFolder
-from sortase.registry import moves
+from sortase.gate.promotion import promote
+from sortase.registry import moves, verdicts
 from sortase.registry.exclusive import RACES, require_exclusive, require_known
 from sortase.registry.models import Model
 from sortase.registry.moves import history, move, rolled_back, table
 from sortase.registry.names import CHALLENGER, CHAMPION
-from sortase.retrain import verdicts
-from sortase.retrain.promotion import promote
 from sortase.retrain.register import register
+from sortase.runs.folder import RunFolder
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from registry_data import NAMES, version
+from sortase.registry.mirror import TAG, mirror
 from sortase.registry.models import Model
-from sortase.retrain.mirror import TAG, mirror
 
 pytest.importorskip("mlflow")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and what it uses

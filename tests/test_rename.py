@@ -21,9 +21,9 @@ from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
 from sortase.config.run import Config
 from sortase.data import source as source_module
 from sortase.errors import InputError
-from sortase.pipeline.prepare import inputs_digest, prepare
-from sortase.pipeline.prepared import Prepared
 from sortase.pipeline.run import run
+from sortase.prepare.prepare import inputs_digest, prepare
+from sortase.prepare.result import Prepared
 
 NAMES = ["B", "T", "NK"]
 

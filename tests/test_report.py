@@ -10,14 +10,14 @@ import pytest
 from report_data import COUNTS, NAMES, evaluation, events, measured, mistake, prepared, run, split, write_run
 from sortase import storage
 from sortase.errors import InputError, MissingInputError
-from sortase.pipeline.report import report
-from sortase.report import parts
-from sortase.report.data_sections import checks
-from sortase.report.page import page
-from sortase.report.parts import bounds, duration, percent, written
-from sortase.report.result_sections import most_confused
-from sortase.report.run_sections import shortened
-from sortase.report.style import new_figure
+from sortase.report.figures.style import new_figure
+from sortase.report.page import parts
+from sortase.report.page.data import checks
+from sortase.report.page.page import page
+from sortase.report.page.parts import bounds, duration, percent, written
+from sortase.report.page.results import most_confused
+from sortase.report.page.run import shortened
+from sortase.report.stage import report
 
 SCRIPT = "<script>alert(1)</script>"
 VOID = {"meta", "img"}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from report_data import run
-from sortase.report.page import page
-from sortase.report.tune_figures import best_so_far, parallel
-from sortase.report.tune_sections import tuning
+from sortase.report.figures.tune import best_so_far, parallel
+from sortase.report.page.page import page
+from sortase.report.page.tune import tuning
 
 ROWS = [
     ("done", 0.9, 3, {"learning_rate": 1e-3, "optim": "adamw_torch", "warmup_steps": 0, "odd": None}),

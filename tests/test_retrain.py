@@ -16,10 +16,10 @@ from retrain_data import cell_settings, cells, sequence_settings, sequences, wri
 from retrain_place import Place
 from sortase import predict_from_checkpoint, storage
 from sortase.cli import main
-from sortase.pipeline.run_folder import RunFolder
 from sortase.registry.models import Model
 from sortase.registry.moves import history
 from sortase.registry.versions import versions
+from sortase.runs.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

@@ -16,13 +16,13 @@ from sortase import storage
 from sortase.cli import main
 from sortase.config.load import check
 from sortase.errors import CancelledError, FencedError, GateError
-from sortase.pipeline.run_folder import RunFolder
 from sortase.registry.models import Model
 from sortase.registry.moves import history, table
 from sortase.retrain import summary
 from sortase.retrain.outcome import Outcome
 from sortase.retrain.plan import new_labels
 from sortase.retrain.register import training_hashes
+from sortase.runs.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -142,7 +142,7 @@ class TestForesight:
     def test_a_mirror_whose_library_is_not_there(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         place.data(n=60)
         first = place.retrain()[1]["version"]
-        monkeypatch.setattr("sortase.retrain.mirror.find_spec", lambda name: None)
+        monkeypatch.setattr("sortase.registry.mirror.find_spec", lambda name: None)
         mirrored = ["--set", "registry.mlflow=sqlite:///x.db"]
         assert main(["rollback", "small", "-c", place.config, *mirrored, "--to", first]) == 2
         assert len(history(place.model.url)) == 2, "a challenger and a champion, and nothing since"

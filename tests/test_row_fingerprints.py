@@ -9,7 +9,15 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from makers import dataset, rows
 from sortase import storage
 from sortase.data import fingerprints as fp
-from sortase.data.fingerprints import HEAD, Training, content, fingerprints, labelled_tokens, overlap, seen_rows
+from sortase.data.fingerprints import (
+    HEAD,
+    Training,
+    content,
+    fingerprints,
+    labelled_tokens,
+    overlap,
+    seen_rows,
+)
 from sortase.data.sequences import IGNORED, Sequences
 from sortase.errors import InputError, MissingInputError
 

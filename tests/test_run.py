@@ -11,8 +11,8 @@ from datasets import Dataset
 from makers import architecture, rows
 from sortase import storage
 from sortase.cli import main
-from sortase.pipeline.events import read_events
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.events import read_events
+from sortase.runs.folder import RunFolder
 
 STAGES = ["prepare", "train", "evaluate", "predict", "report"]
 

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sortase import storage
-from sortase._written import Written
 from sortase.errors import FencedError, StorageError
-from sortase.pipeline.made import difference
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.folder import RunFolder
+from sortase.runs.made import difference
+from sortase.storage.written import Written
 
 
 def made(root: str, **files: bytes) -> RunFolder:

@@ -9,12 +9,13 @@ import pytest
 
 from makers import dataset
 from score_data import assert_same_evaluation, assert_same_table, place
-from sortase import pickles, storage
+from sortase import storage
 from sortase.data.sequences import Sequences
 from sortase.errors import WorkFailedError
 from sortase.model.task import TASKS
-from sortase.pipeline import parts, predictions
-from sortase.pipeline.parts import divide
+from sortase.score import parts, predictions
+from sortase.score.parts import divide
+from sortase.storage import pickles
 
 KINDS = list(TASKS)
 

@@ -17,14 +17,15 @@ from datasets import Dataset
 
 from faulty_s3 import FaultyS3, faulty_s3
 from makers import architecture, rows
-from sortase import _retry, storage
+from sortase import storage
 from sortase.config.check import validate
 from sortase.config.load import check, parse
 from sortase.config.train import TrainSpec
 from sortase.errors import ConfigError, StorageError
-from sortase.pipeline.events import Events
-from sortase.pipeline.run_folder import RunFolder
 from sortase.redact import redacted
+from sortase.runs.events import Events
+from sortase.runs.folder import RunFolder
+from sortase.storage import retry
 
 NAMES = [
     *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN", "HF_TOKEN"),
@@ -202,7 +203,7 @@ def test_an_answer_that_shows_a_secret(
 
     secret = secrets.token_hex(20)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    monkeypatch.setattr(_retry, "BUDGET", 0.0)
+    monkeypatch.setattr(retry, "BUDGET", 0.0)
     s3_through(server.address)
     for fault in (f"400 Wrong {secret}", f"503 {secret}"):
         server.fail(fault)

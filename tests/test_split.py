@@ -15,14 +15,14 @@ from datasets import Dataset, load_from_disk
 
 from prepare_data import dataset, saved, vocabulary
 from sortase.config.prepare import DataSpec, LabelSpec, SplitSpec
-from sortase.data import audit as audit_module
-from sortase.data.audit import audit
-from sortase.data.groups import assign_groups
 from sortase.data.hashing import priorities
 from sortase.data.source import MemorySource
-from sortase.data.split import SIDES, labelled_tokens, make_split, stratified
+from sortase.data.split import audit as audit_module
+from sortase.data.split.audit import audit
+from sortase.data.split.groups import assign_groups
+from sortase.data.split.split import SIDES, labelled_tokens, make_split, stratified
 from sortase.errors import InputError
-from sortase.pipeline.prepare import prepare
+from sortase.prepare.prepare import prepare
 
 FRACTIONS = np.array([0.7, 0.1, 0.2])
 
@@ -73,7 +73,8 @@ def test_seeds_give_other_splits_and_the_same_seed_the_same() -> None:
 
 def test_another_process_computes_the_same() -> None:
     code = (
-        "import numpy as np; from sortase.data.hashing import priorities; from sortase.data.split import stratified;"
+        "import numpy as np; from sortase.data.hashing import priorities;"
+        "from sortase.data.split.split import stratified;"
         "print(stratified(np.arange(60) % 3, np.array([.7, .1, .2]), priorities(0, 60, 42)).tolist())"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

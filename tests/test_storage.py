@@ -27,7 +27,7 @@ def names(url: str) -> list[str]:
 
 def python(script: str, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Another process with this one's storage and environment."""
-    path = os.pathsep.join([str(Path(storage.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(storage.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     head = "import os, sys, tempfile, time\nfrom sortase import storage\nfrom sortase.errors import *\n"
     command = [*before, sys.executable, "-c", head + script, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from faulty_s3 import FaultyS3, faulty_s3
-from sortase import _cache, _retry, storage
+from sortase import storage
 from sortase.errors import InputError, MissingInputError, StorageError
+from sortase.storage import cache, retry
 
 CONTENT = os.urandom(300_000)
 
@@ -35,9 +36,9 @@ def faulty(
     faulty_server: FaultyS3, s3_through: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultyS3]:
     """Between this test and S3; it spoils nothing until it is told to, and nobody waits long to ask again."""
-    monkeypatch.setattr(_retry, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(_retry, "BUDGET", 0.5)
-    monkeypatch.setattr(_retry._GivenUp, "at", -math.inf)
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(retry, "BUDGET", 0.5)
+    monkeypatch.setattr(retry._GivenUp, "at", -math.inf)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     s3_through(faulty_server.address)
     faulty_server.heal()
@@ -164,7 +165,7 @@ def test_a_service_that_is_gone(faulty: FaultyS3, s3_url: str, s3_through: Calla
 def test_a_service_that_goes_while_a_file_is_read(
     faulty: FaultyS3, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_retry, "BUDGET", 0.1)
+    monkeypatch.setattr(retry, "BUDGET", 0.1)
     storage.write_bytes(f"{s3_url}/x", CONTENT)
     with storage.open_input(f"{s3_url}/x") as file:
         faulty.fail("503")
@@ -226,7 +227,7 @@ def unfinished(client: Any, url: str) -> list[Any]:
 def test_an_upload_that_breaks_off_leaves_nothing(
     fault: str, in_parts: bytes, faulty: FaultyS3, s3_url: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_retry, "BUDGET", 0.1)
+    monkeypatch.setattr(retry, "BUDGET", 0.1)
     storage.write_bytes(f"{s3_url}/x", b"old")
     faulty.fail(fault, where="partNumber=2")
     with pytest.raises(StorageError, match=f"cannot write {s3_url}/x"), storage.open_output(f"{s3_url}/x") as file:
@@ -266,18 +267,18 @@ def test_what_a_busy_service_says(fault: str, faulty: FaultyS3, s3_url: str) -> 
 def test_pauses_grow_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = waiting(monkeypatch)
     with pytest.raises(StorageError, match=r"after \d+ attempts in 60 s"):
-        _retry.attempt(refuse, "read", "s3://b/x")
-    longest = [min(_retry.LONGEST_WAIT, _retry.FIRST_WAIT * 2**number) for number in range(len(pauses) - 1)]
+        retry.attempt(refuse, "read", "s3://b/x")
+    longest = [min(retry.LONGEST_WAIT, retry.FIRST_WAIT * 2**number) for number in range(len(pauses) - 1)]
     assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=False))
-    assert sum(pauses) == pytest.approx(_retry.BUDGET)
+    assert sum(pauses) == pytest.approx(retry.BUDGET)
 
 
 def waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses are noted down, and are over at once by the clock of the repeats."""
     pauses: list[float] = []
-    monkeypatch.setattr(_retry.time, "sleep", pauses.append)
-    monkeypatch.setattr(_retry.time, "monotonic", lambda: 1000.0 + sum(pauses))
-    monkeypatch.setattr(_retry._GivenUp, "at", -math.inf)
+    monkeypatch.setattr(retry.time, "sleep", pauses.append)
+    monkeypatch.setattr(retry.time, "monotonic", lambda: 1000.0 + sum(pauses))
+    monkeypatch.setattr(retry._GivenUp, "at", -math.inf)
     return pauses
 
 
@@ -290,24 +291,24 @@ def test_what_is_asked_after_a_service_was_given_up_does_not_wait_as_long(monkey
     spent = []
     for _ in range(2):
         with pytest.raises(StorageError):
-            _retry.attempt(refuse, "read", "s3://b/x")
+            retry.attempt(refuse, "read", "s3://b/x")
         spent.append(sum(pauses))
-    _retry.attempt(lambda: None, "read", "s3://b/x")
+    retry.attempt(lambda: None, "read", "s3://b/x")
     with pytest.raises(StorageError):
-        _retry.attempt(refuse, "read", "s3://b/x")
+        retry.attempt(refuse, "read", "s3://b/x")
     assert [*spent, sum(pauses)] == pytest.approx([60, 65, 125])
 
 
 def test_before_anything_is_lost_a_service_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = waiting(monkeypatch)
     with storage.impatiently(), pytest.raises(StorageError, match="in 5 s: ConnectionResetError"):
-        _retry.attempt(refuse, "read", "s3://b/x")
-    assert sum(pauses) == pytest.approx(_retry.IMPATIENT)
+        retry.attempt(refuse, "read", "s3://b/x")
+    assert sum(pauses) == pytest.approx(retry.IMPATIENT)
 
 
 def test_processes_do_not_come_back_at_the_same_moment() -> None:
-    script = "from sortase import _retry; print([_retry._JITTER.random() for _ in range(4)])"
-    path = os.pathsep.join([str(Path(storage.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    script = "from sortase.storage import retry as _retry; print([_retry._JITTER.random() for _ in range(4)])"
+    path = os.pathsep.join([str(Path(storage.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", script]
     seen = {subprocess.check_output(command, env={**os.environ, "PYTHONPATH": path}) for _ in range(2)}
     assert len(seen) == 2
@@ -331,18 +332,18 @@ def test_missing_credentials(
 
 def entries() -> list[Path]:
     """The copies of this node, whole or not."""
-    return [path for path in _cache.cache_folder().glob("*/*") if path.is_dir()]
+    return [path for path in cache.cache_folder().glob("*/*") if path.is_dir()]
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("SORTASE_CACHE", "~/mine")
-    assert _cache.cache_folder() == tmp_path / "mine"
+    assert cache.cache_folder() == tmp_path / "mine"
     monkeypatch.delenv("SORTASE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _cache.cache_folder() == tmp_path / "xdg" / "sortase"
+    assert cache.cache_folder() == tmp_path / "xdg" / "sortase"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert _cache.cache_folder() == tmp_path / ".cache" / "sortase"
+    assert cache.cache_folder() == tmp_path / ".cache" / "sortase"
 
 
 def test_a_local_file_is_its_own_copy(tmp_path: Path) -> None:
@@ -382,7 +383,7 @@ def test_copies_of_two_urls_stand_side_by_side(s3_url: str) -> None:
 
 
 def test_a_fill_that_fails_leaves_nothing(faulty: FaultyS3, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_retry, "BUDGET", 0.0)
+    monkeypatch.setattr(retry, "BUDGET", 0.0)
     storage.write_bytes(f"{s3_url}/model/a", CONTENT)
     storage.write_bytes(f"{s3_url}/model/b", CONTENT)
     faulty.fail("503", where="GET /" + s3_url.removeprefix("s3://") + "/model/b")
@@ -446,7 +447,7 @@ def test_names_that_lead_out_of_the_folder(copy: str, s3_client: Any, s3_url: st
             storage.download(f"{s3_url}/run", tmp_path / "a" / "b" / "c")
         else:
             storage.fetch(f"{s3_url}/run")
-    assert list(tmp_path.rglob("outside")) == list(_cache.cache_folder().rglob("outside")) == []
+    assert list(tmp_path.rglob("outside")) == list(cache.cache_folder().rglob("outside")) == []
 
 
 def fetching(url: str) -> subprocess.Popen[str]:
@@ -455,7 +456,7 @@ def fetching(url: str) -> subprocess.Popen[str]:
         "import hashlib, sys; from sortase import storage; "
         "print(hashlib.sha256(storage.fetch(sys.argv[1]).read_bytes()).hexdigest())"
     )
-    path = os.pathsep.join([str(Path(storage.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(storage.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen([sys.executable, "-c", script, url], stdout=subprocess.PIPE, text=True, env=environment)
 

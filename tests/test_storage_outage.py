@@ -13,9 +13,10 @@ import pytest
 from cluster_data import finished_steps
 from faulty_s3 import FaultyS3, faulty_s3
 from makers import assert_same_weights, run_training, train_job, weights
-from sortase import _retry, storage
+from sortase import storage
 from sortase.errors import StorageError
-from sortase.pipeline.checkpoints import Checkpoints
+from sortase.storage import retry
+from sortase.train.checkpoints import Checkpoints
 
 UPLOAD = "PUT /{bucket}/run/checkpoints/step-00000008/[0-9a-f]+/optimizer"  # the model's file is sent before it
 STEPS = [16, 20, 24]
@@ -29,7 +30,7 @@ def faulty_server(s3_server: str) -> Iterator[FaultyS3]:
 
 @pytest.fixture
 def faulty(faulty_server: FaultyS3, s3_through: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> FaultyS3:
-    monkeypatch.setattr(_retry._GivenUp, "at", float("-inf"))
+    monkeypatch.setattr(retry._GivenUp, "at", float("-inf"))
     s3_through(faulty_server.address)
     faulty_server.heal()
     return faulty_server
@@ -38,7 +39,7 @@ def faulty(faulty_server: FaultyS3, s3_through: Callable[[str], None], monkeypat
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long to ask again."""
-    monkeypatch.setattr(_retry, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.001)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
 
 
@@ -102,7 +103,7 @@ def test_a_server_that_is_gone_for_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The checkpoint that breaks off does not count, the one before it does."""
-    monkeypatch.setattr(_retry, "BUDGET", 0.5)
+    monkeypatch.setattr(retry, "BUDGET", 0.5)
     faulty.vanish(upload_of(s3_url), 1e9)
     with pytest.raises(StorageError, match=r"cannot \w+ .* after \d+ attempts in \d s: ") as caught:
         train(s3_url)

@@ -14,8 +14,8 @@ from sortase.config.load import check
 from sortase.deploy import pods
 from sortase.deploy.submission import Submission
 from sortase.errors import ConfigError
-from sortase.pipeline.run_folder import RunFolder
-from sortase.pipeline.stop_request import listening
+from sortase.runs.folder import RunFolder
+from sortase.runs.stop import listening
 
 
 def submission(model: dict[str, Any], **sections: Any) -> Submission:
@@ -70,7 +70,7 @@ def test_troubles_after_which_it_went_well_are_over() -> None:
 
 
 def test_a_wish_to_stop_an_earlier_attempt_is_not_heard(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortase.pipeline.stop_request.EVERY", 0.01)
+    monkeypatch.setattr("sortase.runs.stop.EVERY", 0.01)
     RunFolder(f"{root}/x").begin()
     folder = RunFolder(f"{root}/x")
     folder.begin()

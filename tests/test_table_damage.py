@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sortase.config.tokenize import TokenizeSpec
-from sortase.data.count_files import open_counts
+from sortase.data.counts.open import open_counts
 from sortase.errors import InputError
 from test_tokenize_formats import as_mtx
 from tokenize_data import annotated, run, saved, table
@@ -83,7 +83,7 @@ def test_a_description_by_pandas_that_is_no_json_is_told(tmp_path: Path) -> None
 
 @pytest.fixture
 def nothing_is_always_let(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortase.data.remote_path.ALWAYS", 0)
+    monkeypatch.setattr("sortase.data.counts.remote_path.ALWAYS", 0)
 
 
 @pytest.mark.usefixtures("nothing_is_always_let")
@@ -125,7 +125,7 @@ def test_real_tables_are_packed_far_below_the_limit(tmp_path: Path, density: flo
 
 def test_columns_of_long_names_are_read_from_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty times the bytes of the file, and in memory each name once."""
-    monkeypatch.setattr("sortase.data.count_tables.ALWAYS", 0)
+    monkeypatch.setattr("sortase.data.counts.tables.ALWAYS", 0)
     names = [f"CL:{number:07d} CD4-positive, alpha-beta memory T cell {number}" for number in range(40)]
     columns = {f"m{place}": [names[(row * 7 + place) % 40] for row in range(4000)] for place in range(25)}
     frame = table(np.ones((4000, 3)), **columns)

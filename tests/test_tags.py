@@ -20,8 +20,8 @@ from sortase.config.run import Config
 from sortase.data import classmap
 from sortase.errors import ConfigError, InputError, InputTypeError, SortaseError
 from sortase.model.task import TASKS
-from sortase.pipeline.prepare import prepare
-from sortase.retrain.evaluated import frozen_set
+from sortase.prepare.prepare import prepare
+from sortase.retrain.evaluation_set import frozen_set
 
 # The first sentences of CoNLL-2003 (Tjong Kim Sang and De Meulder 2003) with their tags, as the Hugging Face hub has
 # them (conll2003, train): numbers of a ClassLabel.

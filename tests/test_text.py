@@ -17,15 +17,15 @@ from datasets import Dataset
 from sortase.config.load import parse, settings_of
 from sortase.config.prepare import DataSpec, LabelSpec
 from sortase.config.tokenize import TokenizeSpec
-from sortase.data.count_tables import read_table
-from sortase.data.counts import Asked
+from sortase.data.counts.counts import Asked
+from sortase.data.counts.genes import read_names
+from sortase.data.counts.medians import given_medians
+from sortase.data.counts.tables import read_table
 from sortase.data.gene_classes import read_gene_classes
-from sortase.data.genes import read_names
-from sortase.data.medians import given_medians
 from sortase.data.vocabulary import read as read_vocabulary
 from sortase.deploy.chart import read_values
 from sortase.errors import InputError, InputTypeError
-from sortase.pipeline.prepare import prepare
+from sortase.prepare.prepare import prepare
 from sortase.storage import read_text
 from sortase.text import decode
 

@@ -12,11 +12,11 @@ from datasets import load_from_disk
 from sortase import storage
 from sortase.config.load import check
 from sortase.config.tokenize import TokenizeSpec
-from sortase.data.medians import Medians
-from sortase.data.ranking import ranked
+from sortase.data.counts.medians import Medians
+from sortase.data.counts.ranking import ranked
 from sortase.errors import ExistingOutputError
 from sortase.pipeline.run import run as run_stages
-from sortase.pipeline.tokenize import tokenize
+from sortase.prepare.tokenize import tokenize
 from tokenize_data import (
     CELLS,
     annotated,
@@ -64,10 +64,10 @@ def test_the_dataset_has_lengths_counts_cells_and_metadata(tmp_path: Path) -> No
 def test_the_bytes_do_not_depend_on_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     source = saved(tmp_path, annotated(matrix(1300)))
     run(source, tmp_path / "whole")
-    monkeypatch.setattr("sortase.data.counts.CHUNK_VALUES", 4000 if chunk == 250 else 10**9)
-    monkeypatch.setattr("sortase.pipeline.tokenize_plan.MEDIAN_CELLS", 50 * chunk)
-    monkeypatch.setattr("sortase.data.medians.BLOCK_VALUES", 100 * chunk)
-    monkeypatch.setattr("sortase.data.medians.PART_VALUES", 30 * chunk)
+    monkeypatch.setattr("sortase.data.counts.counts.CHUNK_VALUES", 4000 if chunk == 250 else 10**9)
+    monkeypatch.setattr("sortase.prepare.tokenize_plan.MEDIAN_CELLS", 50 * chunk)
+    monkeypatch.setattr("sortase.data.counts.medians.BLOCK_VALUES", 100 * chunk)
+    monkeypatch.setattr("sortase.data.counts.medians.PART_VALUES", 30 * chunk)
     run(source, tmp_path / "cut", chunk_cells=chunk)
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
@@ -266,8 +266,8 @@ def test_ranking_orders_any_positive_numbers() -> None:
 
 
 def test_medians_of_many_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortase.data.medians.BLOCK_VALUES", 50)
-    monkeypatch.setattr("sortase.data.medians.PART_VALUES", 150)
+    monkeypatch.setattr("sortase.data.counts.medians.BLOCK_VALUES", 50)
+    monkeypatch.setattr("sortase.data.counts.medians.PART_VALUES", 150)
     rng = np.random.default_rng(0)
     slots, values = rng.integers(0, 9, 1000).astype(np.int32), rng.random(1000).astype(np.float32)
     medians = Medians(10, tmp_path)

@@ -395,7 +395,7 @@ def test_what_is_no_count_by_columns_is_refused_before_a_run(tmp_path: Path, mon
         with pytest.raises(InputError, match=r"gene 'ENSG00000000003' of cell 'cell30'"):
             check_counts(TokenizeSpec(input=source))
         with monkeypatch.context() as small:
-            small.setattr("sortase.data.count_anndata.BLOCK_VALUES", 100)
+            small.setattr("sortase.data.counts.anndata_file.BLOCK_VALUES", 100)
             with pytest.raises(InputError, match=r"has the value (-1|nan|inf) among its first ones"):
                 check_counts(TokenizeSpec(input=source))
     source = saved(tmp_path, annotated(np.log1p(matrix()), "csc"), "log.h5ad")

@@ -14,9 +14,9 @@ from datasets import load_from_disk
 from pydantic import ValidationError
 
 from sortase.config.tokenize import TokenizeSpec
-from sortase.data.count_files import open_counts
+from sortase.data.counts.open import open_counts
 from sortase.errors import InputError, MissingExtraError, MissingInputError, StorageError
-from sortase.pipeline.tokenize import tokenize
+from sortase.prepare.tokenize import tokenize
 from tokenize_data import (
     CELLS,
     annotated,
@@ -64,8 +64,8 @@ SOURCES: list[Any] = [
 def test_every_kind_of_file_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any], name: str, settings: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("sortase.data.count_spill.BLOCK_VALUES", 100)
-    monkeypatch.setattr("sortase.data.count_anndata.BLOCK_VALUES", 100)
+    monkeypatch.setattr("sortase.data.counts.spill.BLOCK_VALUES", 100)
+    monkeypatch.setattr("sortase.data.counts.anndata_file.BLOCK_VALUES", 100)
     made = run(saved(tmp_path, make(), name), tmp_path / "out", **settings, max_length=12)
     assert rows_of(made) == expected_rows(table(), medians_of(made), 12)
     assert load_from_disk(made.dataset_path)["cell_id"][:] == [f"cell{row}" for row in range(CELLS)]
@@ -249,7 +249,7 @@ def test_broken_sparse_arrays_are_refused(tmp_path: Path, broken: str) -> None:
 
 
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    from sortase.data.count_spill import write_array
+    from sortase.data.counts.spill import write_array
 
     with pytest.raises(StorageError, match=r"bytes free.*TMPDIR"):
         write_array(Path("/dev/full"), np.zeros(10_000))

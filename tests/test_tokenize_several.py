@@ -16,11 +16,11 @@ from datasets import load_from_disk
 from sortase import storage
 from sortase.config.load import check
 from sortase.config.tokenize import TokenizeSpec
-from sortase.data.count_files import input_urls
+from sortase.data.counts.open import input_urls
 from sortase.errors import InputError, MissingInputError
-from sortase.pipeline import tokenize as stage
 from sortase.pipeline.preflight_inputs import check_counts
 from sortase.pipeline.run import run as run_stages
+from sortase.prepare import tokenize as stage
 from tokenize_data import CELLS, GENES, annotated, expected_rows, gene, matrix, medians_of, rows_of, run, saved, table
 
 CUTS = (0, 20, 21, CELLS)

@@ -23,7 +23,7 @@ from sortase import storage
 from sortase.config.compute import TaskGroup
 from sortase.config.tokenize import TokenizeSpec
 from sortase.errors import InputError
-from sortase.pipeline.tokenize import RankCells, Tokenized, tokenize
+from sortase.prepare.tokenize import RankCells, Tokenized, tokenize
 from tokenize_data import CELLS, annotated, gene, matrix
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's, of its own processes
@@ -33,7 +33,7 @@ EMPTY = 2  # the shard whose cells have no count
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortase.pipeline.tokenize.SHARD_CELLS", SHARD)
+    monkeypatch.setattr("sortase.prepare.tokenize.SHARD_CELLS", SHARD)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def node(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 
 def on_ray(workers: int) -> Any:
-    from sortase.cluster.score import actor_map
+    from sortase.cluster.actors import actor_map
 
     return actor_map(TaskGroup(workers=workers))
 
@@ -142,7 +142,7 @@ def test_progress_hears_of_every_cell_once(tmp_path: Path, monkeypatch: pytest.M
         def update(self, cells: int) -> None:
             heard[self.key] = heard.get(self.key, 0) + cells
 
-    monkeypatch.setattr("sortase.pipeline.tokenize.Progress", Heard)
+    monkeypatch.setattr("sortase.prepare.tokenize.Progress", Heard)
     runs: dict[str, Callable[..., Any] | None] = {"here": None, "there": sent}
     for name, run in runs.items():
         made(source, str(tmp_path / name), run, medians=medians(tmp_path))

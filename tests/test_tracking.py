@@ -25,10 +25,10 @@ from sortase import storage
 from sortase.cli import main
 from sortase.config.tracking import TrackingSpec
 from sortase.errors import CancelledError, ConfigError, FencedError, MissingExtraError
-from sortase.pipeline.events import Events
-from sortase.pipeline.run_folder import RunFolder
-from sortase.pipeline.trackers import MLflow, Told
-from sortase.pipeline.tracking import check_tracking, placed, tracked
+from sortase.runs.events import Events
+from sortase.runs.folder import RunFolder
+from sortase.train.trackers import MLflow, Told
+from sortase.train.tracking import check_tracking, placed, tracked
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's database
 
@@ -73,7 +73,7 @@ class Killing(Crashing):
 
 
 def attempt(url: str, asked: Any, at: int, events: type[Crashing] = Crashing) -> None:
-    from sortase.pipeline.train import train
+    from sortase.train.job import train
 
     folder = RunFolder(url)
     folder.begin()
@@ -314,7 +314,7 @@ def test_a_run_that_mlflow_has_lost_is_made_again(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_fails_is_left_out_and_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sortase.pipeline.train import train
+    from sortase.train.job import train
 
     def broken(self: MLflow, step: int, values: Any, when: float) -> None:
         raise ConnectionError("no route to https://me:hidden-word@host")
@@ -330,7 +330,7 @@ def test_a_tracker_that_fails_is_left_out_and_said_once(tmp_path: Path, monkeypa
 
 
 def test_a_tracker_that_hangs_does_not_hold_up_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sortase.pipeline.train import train
+    from sortase.train.job import train
 
     answered = threading.Event()
     monkeypatch.setattr(MLflow, "begin", lambda self: answered.wait())

@@ -21,7 +21,7 @@ from sortase.config.run import Config
 from sortase.config.train import TrainSpec, check_arguments
 from sortase.config.training_arguments import OLDER_OPTIMIZERS, OPTIMIZERS, SCHEDULERS, TABLE
 from sortase.errors import ConfigError, SortaseError
-from sortase.pipeline.trial_settings import trial_seed, trial_settings
+from sortase.train.trials import trial_seed, trial_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 

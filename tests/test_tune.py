@@ -22,8 +22,8 @@ from sortase import storage
 from sortase.config.check import validate
 from sortase.config.tune import TuneSpec
 from sortase.errors import CancelledError, ConfigError, InfrastructureError, WorkFailedError
-from sortase.pipeline.events import Events, read_events
-from sortase.pipeline.run_folder import RunFolder
+from sortase.runs.events import Events, read_events
+from sortase.runs.folder import RunFolder
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

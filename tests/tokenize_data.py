@@ -14,7 +14,7 @@ from scipy import sparse
 
 from sortase.config.tokenize import TokenizeSpec
 from sortase.data import vocabulary
-from sortase.pipeline.tokenize import Tokenized, tokenize
+from sortase.prepare.tokenize import Tokenized, tokenize
 
 CELLS, GENES = 57, 30
 

@@ -19,14 +19,14 @@ from sortase.config.compute import ComputeSpec
 from sortase.config.evaluate import PredictSpec
 from sortase.data.collators import DataCollatorForCellClassification
 from sortase.data.sequences import Sequences
+from sortase.model.device import device_precision
 from sortase.model.inference import stream
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.task import TASKS
-from sortase.pipeline.fit import build_trainer
-from sortase.pipeline.place_model import device_precision
-from sortase.pipeline.predict import predict
-from sortase.pipeline.ranks import Ranks
-from sortase.pipeline.train import TrainJob, _fit_job
+from sortase.score.predict import predict
+from sortase.train.job import TrainJob, _fit_job
+from sortase.train.kernel import build_trainer
+from sortase.train.ranks import Ranks
 
 from .checks import Report
 from .flops import card, peak, step_flops

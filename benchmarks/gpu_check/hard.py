@@ -16,11 +16,11 @@ import torch
 from sortase.config.compute import ComputeSpec
 from sortase.data.sequences import Sequences
 from sortase.errors import ConfigError, DeviceMemoryError
+from sortase.model.device import model_on_device
 from sortase.model.device_memory import release_cache
 from sortase.model.inference import stream
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.task import TASKS
-from sortase.pipeline.place_model import model_on_device
 
 from .checks import Report
 from .work import CLASSES, Scale, device, job_of, rows_of, small_config, small_rows, train_in
@@ -40,7 +40,7 @@ def too_large(report: Report, scale: Scale) -> None:
     job = job_of("sequence", data, config, ComputeSpec(), **settings)
     if on_gpu:
         torch.cuda.set_per_process_memory_fraction(0.1)
-    faked = mock.patch("sortase.pipeline.trainer.summed_loss", exhausted)
+    faked = mock.patch("sortase.train.trainer.summed_loss", exhausted)
     try:
         words = "it fitted"
         with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def join(rank: int, port: int, answers: Any) -> None:
     """One of two processes that find themselves on the same GPU."""
     import torch.distributed as dist
 
-    from sortase.pipeline.ranks import JoinedRanks
+    from sortase.train.ranks import JoinedRanks
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank)}
     dist.init_process_group("nccl", rank=rank, world_size=2)

@@ -16,14 +16,14 @@ import torch
 from sortase.config.compute import ComputeSpec
 from sortase.data.batches import BatchPlan
 from sortase.data.sequences import Sequences
+from sortase.model.device import device_precision
 from sortase.model.inference import stream
 from sortase.model.load import Trained, build_model, load_config
 from sortase.model.loss import summed_loss
 from sortase.model.memory import estimate, shape_of
-from sortase.model.metrics import Metrics
+from sortase.model.metrics.metrics import Metrics
 from sortase.model.task import TASKS
-from sortase.pipeline.place_model import device_precision
-from sortase.pipeline.trainer import Batches
+from sortase.train.trainer import Batches
 
 from .checks import Report
 from .work import (

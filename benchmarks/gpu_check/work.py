@@ -18,9 +18,9 @@ from sortase.config.model import ModelSpec
 from sortase.config.train import TrainSpec
 from sortase.data.sequences import Sequences
 from sortase.model.task import TASKS
-from sortase.pipeline.events import Events
-from sortase.pipeline.run_folder import RunFolder
-from sortase.pipeline.train import TrainJob, train
+from sortase.runs.events import Events
+from sortase.runs.folder import RunFolder
+from sortase.train.job import TrainJob, train
 
 CLASSES = {"a": 0, "b": 1, "c": 2}
 KINDS = ("sequence", "token")

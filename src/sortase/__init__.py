@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import SortaseError
 
 if TYPE_CHECKING:
-    from .classifier import GenericClassifier
-    from .data.collators import DataCollatorForCellClassification, DataCollatorForGeneClassification
-    from .data.functional import (
+    from .api.classifier import GenericClassifier
+    from .api.functional import (
         downsample_and_shuffle,
         flatten_list,
         label_classes,
@@ -22,22 +21,23 @@ if TYPE_CHECKING:
         rename_cols,
         subsample_by_class,
     )
+    from .api.predict import predict_from_checkpoint
+    from .data.collators import DataCollatorForCellClassification, DataCollatorForGeneClassification
     from .model.tokenizer import build_custom_tokenizer
-    from .pipeline.predict import predict_from_checkpoint
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "GenericClassifier": "classifier",
+    "GenericClassifier": "api.classifier",
     "build_custom_tokenizer": "model.tokenizer",
-    "load_and_filter": "data.functional",
-    "remove_rare": "data.functional",
-    "downsample_and_shuffle": "data.functional",
-    "subsample_by_class": "data.functional",
-    "rename_cols": "data.functional",
-    "flatten_list": "data.functional",
-    "label_classes": "data.functional",
-    "predict_from_checkpoint": "pipeline.predict",
+    "load_and_filter": "api.functional",
+    "remove_rare": "api.functional",
+    "downsample_and_shuffle": "api.functional",
+    "subsample_by_class": "api.functional",
+    "rename_cols": "api.functional",
+    "flatten_list": "api.functional",
+    "label_classes": "api.functional",
+    "predict_from_checkpoint": "api.predict",
     "DataCollatorForCellClassification": "data.collators",
     "DataCollatorForGeneClassification": "data.collators",
 }

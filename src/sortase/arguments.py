@@ -24,11 +24,11 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from . import storage
-from ._local import naming_faults
 from .caller_state import preserved
 from .config.gene_lists import OVERLAPS, Overlap, check_overlap, gene_lists
 from .config.train import DEFAULTS, TrainSpec
 from .errors import InputError, InputTypeError, SortaseError
+from .storage.local import naming_faults
 
 Check = Callable[[str, Any], Any]
 P = ParamSpec("P")

@@ -15,7 +15,7 @@ from .errors import CancelledError, SortaseError
 from .plain import show
 from .redact import redacted
 from .retrain import options as registry_options
-from .scratch import remove_leftovers
+from .storage.scratch import remove_leftovers
 from .unread import printing_to_nobody
 
 STAGES = {
@@ -81,10 +81,10 @@ def say(text: str) -> None:
 
 def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from . import storage
-    from .cluster.place import placed
+    from .cluster.executor import placed
     from .config.load import parse
-    from .pipeline.attempts import attempted_from
     from .pipeline.run import check_settings, run
+    from .runs.attempts import attempted_from
 
     options.config = options.config or "run.yaml"
     with storage.impatiently():
@@ -100,7 +100,7 @@ def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
 
 
 def predict_with_model(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
-    from .retrain.serve import predict_with
+    from .api.predict_command import predict_with
 
     predict_with(options, say)
 

@@ -54,7 +54,7 @@ class Training:
 
     def untrue(self) -> list[str]:
         """Stages that are not finished, or not with what their marks say."""
-        from sortase.pipeline.run_folder import RunFolder
+        from sortase.runs.folder import RunFolder
 
         folder, bad = RunFolder(storage.join(self.root, "runs", "run")), []
         for stage in self.stages:

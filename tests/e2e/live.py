@@ -214,8 +214,8 @@ def ended_with(process: subprocess.Popen[str], seconds: float = 600) -> tuple[in
 
 def events(folder: str) -> list[dict[str, Any]]:
     """The timeline of a run so far."""
-    from sortase.pipeline.events import read_events
-    from sortase.pipeline.run_folder import RunFolder
+    from sortase.runs.events import read_events
+    from sortase.runs.folder import RunFolder
 
     return read_events(RunFolder(folder))
 

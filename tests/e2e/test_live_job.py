@@ -29,7 +29,7 @@ from live import (
 
 from sortase import storage
 from sortase.demo.runs import sequence_settings
-from sortase.pipeline.checkpoints import MANIFEST
+from sortase.train.checkpoints import MANIFEST
 
 LONG = {  # 1,440 steps, the same whatever the number of workers
     "num_train_epochs": 240,

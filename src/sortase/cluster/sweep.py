@@ -21,19 +21,19 @@ from typing import Any
 
 from ..config.tune import TuneSpec
 from ..errors import CancelledError, ConfigError, SortaseError, WorkFailedError
-from ..pipeline.events import Events, read_events
-from ..pipeline.leaderboard import Leaderboard, Status, Trial, name_of, take_model, trial_folder
-from ..pipeline.request import TrainRequest
-from ..pipeline.run_folder import RunFolder
-from ..pipeline.where import Swept
+from ..pipeline.executor import Swept
 from ..redact import redacted
-from ..scratch import Scratch
+from ..runs.events import Events, read_events
+from ..runs.folder import RunFolder
+from ..storage.scratch import Scratch
+from ..train.leaderboard import Leaderboard, Status, Trial, name_of, take_model, trial_folder
+from ..train.request import TrainRequest
 from ..types import Log
-from .board import Board, SilentBoardError, open_board
+from .channel import Board, SilentBoardError, open_board
 from .connect import connected, imported
-from .proposals import Proposals, proposals
-from .slots import Slots, find_slots
-from .space import read_space
+from .ray_space import read_space
+from .search import Proposals, proposals
+from .trial_resources import Slots, find_slots
 
 PASSING = 3  # exit code of errors that may not come again: storage, cluster
 POLL_SECONDS = 0.5
@@ -126,10 +126,10 @@ class _Sweep:
     def _tune(self, board: Board) -> Any:
         from ray import tune
 
-        from .listener import Listener, Search
         from .trial import EVALUATIONS
         from .trial import Sweep as Known
         from .trial import Trial as Trainable
+        from .tune_callbacks import Listener, Search
 
         known = Known(
             request=self.request,

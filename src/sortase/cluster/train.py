@@ -15,17 +15,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import storage
-from .._written import note
 from ..config.compute import ComputeSpec
 from ..errors import CancelledError, InfrastructureError, SortaseError, WorkFailedError
-from ..pipeline.callbacks import Report
-from ..pipeline.events import Events
-from ..pipeline.request import TrainRequest
-from ..pipeline.run_folder import RunFolder
 from ..redact import redacted
-from ..scratch import Scratch
+from ..runs.events import Events
+from ..runs.folder import RunFolder
+from ..storage.scratch import Scratch
+from ..storage.written import note
+from ..train.callbacks import Report
+from ..train.request import TrainRequest
 from ..types import Log
-from .board import POLL_SECONDS, Board, Metrics, SilentBoardError, open_board
+from .channel import POLL_SECONDS, Board, Metrics, SilentBoardError, open_board
 from .connect import connected
 from .elastic import Size
 from .resources import gpus_per_worker

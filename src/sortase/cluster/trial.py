@@ -17,20 +17,20 @@ from typing import Any
 from ray.tune import Trainable
 
 from .. import storage
-from .._written import recording
 from ..config.storage import StorageSpec
 from ..deadlines import limit
 from ..errors import CancelledError, ConfigError
-from ..pipeline import logs
-from ..pipeline.events import Events
-from ..pipeline.leaderboard import Trial as Row
-from ..pipeline.leaderboard import name_of, trial_folder
-from ..pipeline.made import made
-from ..pipeline.request import TrainRequest
-from ..pipeline.run_folder import RunFolder
-from ..pipeline.trial_settings import trial_seed, trial_settings
-from .board import POLL_SECONDS, Board, SilentBoardError
-from .slots import Slots
+from ..runs import logs
+from ..runs.events import Events
+from ..runs.folder import RunFolder
+from ..runs.made import made
+from ..storage.written import recording
+from ..train.leaderboard import Trial as Row
+from ..train.leaderboard import name_of, trial_folder
+from ..train.request import TrainRequest
+from ..train.trials import trial_seed, trial_settings
+from .channel import POLL_SECONDS, Board, SilentBoardError
+from .trial_resources import Slots
 
 EVALUATIONS = "evaluations"  # what asha counts by
 PROGRESS = "progress.json"
@@ -179,8 +179,8 @@ class Attempt:
         asked = trial_request(self.sweep.request, self.number, self.parameters, self.sweep.slots, self.sweep.metric)
         events = Events(self.folder)
         if self.sweep.slots.alone:
-            from ..pipeline import fit  # noqa: F401 - the time that it takes to load belongs to the start
-            from ..pipeline.train import train as kernel
+            from ..train import kernel as fit  # noqa: F401 - the time that it takes to load belongs to the start
+            from ..train.job import train as kernel
 
             self._begin()
             fitted, _ = kernel(asked.job(), self.folder, events, _silent, self._should_stop, report=self._report)

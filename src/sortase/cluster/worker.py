@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any
 
 from .. import progress, storage
-from .._written import recording
 from ..config.storage import StorageSpec
 from ..errors import CancelledError, FencedError
-from ..pipeline import logs
-from ..pipeline.events import Events, NoEvents
-from ..pipeline.made import belongs
-from ..pipeline.ranks import JoinedRanks
-from ..pipeline.request import TrainRequest
-from ..pipeline.run_folder import RunFolder
-from ..pipeline.train import train
-from .board import Board, Metrics, StopWatch
+from ..runs import logs
+from ..runs.events import Events, NoEvents
+from ..runs.folder import RunFolder
+from ..runs.made import belongs
+from ..storage.written import recording
+from ..train.job import train
+from ..train.ranks import JoinedRanks
+from ..train.request import TrainRequest
+from .channel import Board, Metrics, StopWatch
 from .gauges import Gauges
 
 

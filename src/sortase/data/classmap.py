@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import pickles, storage
+from .. import storage
 from ..errors import InputError
+from ..storage import pickles
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import pickles, storage
+from .. import storage
 from ..config.gene_lists import Overlap, gene_lists
 from ..errors import InputError, InputTypeError
+from ..storage import pickles
 from ..text import stripped
 from .sequences import IGNORED
 

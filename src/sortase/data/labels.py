@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError, InputTypeError
-from .lists import lengths_of
+from .arrow_lists import lengths_of
 
 
 def row_classes(column: pa.Array, class_names: Sequence[str] | None = None) -> tuple[list[str | None], np.ndarray]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError, InputTypeError
-from .lists import flat_tokens, lengths_of
+from .arrow_lists import flat_tokens, lengths_of
 
 TOKENS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 

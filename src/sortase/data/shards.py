@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from .. import storage
 from ..errors import InputError
-from ..members import check_name, member
+from ..storage.members import check_name, member
 
 STATE = "state.json"
 INFO = "dataset_info.json"

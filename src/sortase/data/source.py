@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from .. import storage
-from .._hashes import sha256_of_all
 from ..errors import InputError, InputTypeError, MissingInputError
+from ..storage.hashing import sha256_of_all
 from .arrow_check import check_dataset, checked_batch
-from .foreign import refused
+from .damage import refused
 from .shards import EXPECTED, INFO, STATE, data_files, features_of
 
 if TYPE_CHECKING:

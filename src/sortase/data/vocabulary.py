@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
-from .. import pickles, storage
+from .. import storage
 from ..errors import InputError
+from ..storage import pickles
 
 SPECIAL = ("<pad>", "<mask>", "<unk>", "<cls>", "<sep>")
 _AROUND = frozenset({*SPECIAL, "<eos>"})

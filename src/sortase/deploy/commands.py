@@ -19,12 +19,12 @@ from ..errors import (
     SortaseError,
     WorkFailedError,
 )
-from ..pipeline.attempts import outcomes
-from ..pipeline.logs import logs_of, read_logs, tail_logs
-from ..pipeline.overview import overview
-from ..pipeline.run_folder import RunFolder
-from ..pipeline.stop_request import ask_to_stop
 from ..plain import show
+from ..runs.attempts import outcomes
+from ..runs.folder import RunFolder
+from ..runs.logs import logs_of, read_logs, tail_logs
+from ..runs.overview import overview
+from ..runs.stop import ask_to_stop
 from ..types import Log
 from .follow import Follower
 from .options import named

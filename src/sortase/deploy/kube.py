@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ..deadlines import limit, within
 from ..errors import ConfigError, InfrastructureError, MissingExtraError, SortaseError
-from ..scratch import Scratch
+from ..storage.scratch import Scratch
 from . import kubeconfig, pods
 from .chart import Object
 from .rayjob import cluster_of, driver_began, head_of, state_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..deadlines import UnansweredError, limit, within
 from ..errors import ConfigError, InfrastructureError, MissingExtraError
-from ..scratch import Scratch
+from ..storage.scratch import Scratch
 from .state import State, failed
 from .submission import Submission, busy
 

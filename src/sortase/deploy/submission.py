@@ -13,7 +13,7 @@ from ..config.load import dump
 from ..config.run import Config
 from ..config.tokenize import TokenizeSpec
 from ..errors import ConfigError, ExistingOutputError
-from ..pipeline.run_folder import RunFolder
+from ..runs.folder import RunFolder
 
 LONGEST = 29  # characters of a release's name: a RayJob's name adds "-sortase-" and a digest, and KubeRay its own
 

@@ -11,7 +11,7 @@ from typing import Any
 from .. import storage
 from ..config.load import check, settings_of
 from ..errors import ConfigError
-from ..pipeline.run_folder import RunFolder
+from ..runs.folder import RunFolder
 from .chart import Object, read_values, rendered
 from .options import named
 from .submission import Submission

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from ..data import classmap, vocabulary
-from ..data.fingerprints import HEAD, Training, Unit, fingerprints, labelled_tokens, overlap, seen_rows, windows
+from ..data.fingerprints import (
+    HEAD,
+    Training,
+    Unit,
+    fingerprints,
+    labelled_tokens,
+    overlap,
+    seen_rows,
+    windows,
+)
 from ..data.sequences import IGNORED, Sequences, open_dataset
 from ..errors import InputError
 from ..model.load import has_tokenizer, resolve

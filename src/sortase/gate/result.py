@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..model import confusion
-from ..model.bootstrap import LEVEL, Replicates
-from ..model.metrics import Metrics
+from ..model.metrics import confusion
+from ..model.metrics.bootstrap import LEVEL, Replicates
+from ..model.metrics.metrics import Metrics
 
 LEAST_RESAMPLES = 20  # of those in which a class occurs
 NORMAL = 1.959964  # standard deviations that hold 95 % of a normal distribution

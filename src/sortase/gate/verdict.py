@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..config.gate import GateSpec
-from ..pipeline.run_folder import digest
+from ..runs.folder import digest
 from .judge import Row, rare, uncompared, untested, worse_classes
 from .result import Measured, OneClass, Result
 

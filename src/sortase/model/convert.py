@@ -13,8 +13,8 @@ from typing import Any
 
 from .. import storage
 from ..errors import ExistingOutputError, InputError, UnsafePickleError
-from ..members import member
-from ..scratch import Scratch
+from ..storage.members import member
+from ..storage.scratch import Scratch
 from .weights import files, is_pickled, parts
 
 READER = Path(__file__).with_name("read_pickled_weights.py")

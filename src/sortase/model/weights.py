@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import storage
 from ..errors import InputError
-from ..members import check_name, member
+from ..storage.members import check_name, member
 
 if TYPE_CHECKING:
     import torch

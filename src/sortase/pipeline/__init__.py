@@ -1,1 +1,1 @@
-"""The stages in reading order: tokenize, prepare, train, evaluate, predict, report."""
+"""A run: its stages in order, preflight, and where they are computed."""

@@ -14,15 +14,15 @@ from functools import cached_property
 from .. import storage
 from ..config.run import Config
 from ..config.tokenize import TokenizeSpec
-from ..data.count_files import input_urls
+from ..data.counts.open import input_urls
 from ..data.source import FolderSource, Source, rows_of
 from ..errors import MissingExtraError
+from ..prepare.outputs import Place
+from ..prepare.prepare import check_inputs
+from ..runs.folder import RunFolder
+from ..train.tracking import check_tracking
 from ..wording import duration
-from .place import Place
 from .preflight_inputs import check_counts, check_tokenized, looked_at, predicted, readable
-from .prepare import check_inputs
-from .run_folder import RunFolder
-from .tracking import check_tracking
 
 
 def preflight(

@@ -10,17 +10,17 @@ from .. import storage
 from ..config.evaluate import PredictSpec
 from ..config.run import Config
 from ..config.tokenize import TokenizeSpec
-from ..data.cells import cells_schema
-from ..data.count_files import open_counts
+from ..data.counts.checks import check_first, checked, scale_of
+from ..data.counts.open import open_counts
+from ..data.counts.token_rows import cells_schema
 from ..data.gene_classes import read_gene_classes
 from ..data.labels import check_tokens_column
 from ..data.peeked import peek
 from ..data.source import FolderSource, Source, open_folder, require_column
-from ..data.values import check_first, checked, scale_of
 from ..errors import InputError
-from .predictions import PredictionTable
-from .prepare import TOKEN_IDS, check_columns
-from .tokenize_plan import chosen_genes
+from ..prepare.prepare import TOKEN_IDS, check_columns
+from ..prepare.tokenize_plan import chosen_genes
+from ..score.predictions import PredictionTable
 
 TOKENIZED = ("input_ids", "length", "n_counts", "cell_id")  # columns that the tokenize stage makes itself
 

@@ -11,12 +11,12 @@ from ..config.compute import ComputeSpec
 from ..config.run import Config
 from ..data.gene_classes import read_gene_classes
 from ..errors import ConfigError, InfrastructureError, InputError, MissingInputError
+from ..model.device import device_precision, has_gpu
 from ..model.foreign import without_code
 from ..model.load import describe, has_weights, load_config, positions
 from ..model.memory import Memory, Shape, estimate, gpu_memory, machine_memory, shape_of, size
 from ..model.task import task_of
-from .place_model import device_precision, has_gpu
-from .zero import zero_settings
+from ..train.deepspeed import zero_settings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from ..config.run import Config
 from ..data.labels import check_tokens
 from ..data.padding import token_columns
-from ..data.select import make_filters
+from ..data.selection.filters import make_filters
 from ..data.source import Source
 from ..errors import InputError
 

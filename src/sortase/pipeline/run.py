@@ -12,16 +12,16 @@ from ..config.train import EARLY_STOPPING, check_arguments
 from ..errors import CancelledError, ConfigError, StorageError
 from ..registry.models import resolve
 from ..registry.names import is_reference
+from ..runs import logs
+from ..runs.attempts import Attempt, attempted
+from ..runs.folder import FITTING, changes, code, identity, versions
+from ..runs.stop import listening
+from ..train.deepspeed import zero_settings
 from ..types import Log
-from . import logs
-from .attempts import Attempt, attempted
+from .executor import Here, Where
 from .paths import absolute, travelling
 from .preflight import preflight
-from .run_folder import FITTING, changes, code, identity, versions
 from .stages import STAGES, Run, Stage
-from .stop_request import listening
-from .where import Here, Where
-from .zero import zero_settings
 
 if TYPE_CHECKING:
     pass
@@ -72,7 +72,7 @@ def resolved(config: Config) -> Config:
         config = config.model_copy(update={"model": config.model.model_copy(update={"checkpoint": found})})
     if config.model.preset is None:
         return config
-    from .presets import filled
+    from ..prepare.presets import filled
 
     return filled(config)
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from .. import storage
 from ..config.prepare import LabelSpec
 from ..config.run import Config
-from ..data.count_files import input_urls
+from ..data.counts.open import input_urls
 from ..errors import ConfigError
 from ..model.task import Task, task_of
+from ..runs.events import Events
+from ..runs.folder import RunFolder, contents, identity
 from ..types import Log
-from .events import Events
-from .run_folder import RunFolder, contents, identity
 
 if TYPE_CHECKING:
-    from .collapse import Training
-    from .parts import Elsewhere
-    from .request import TrainRequest
-    from .where import Where
+    from ..score.collapse import Training
+    from ..score.parts import Elsewhere
+    from ..train.request import TrainRequest
+    from .executor import Where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class Run:
     def request(self) -> TrainRequest:
         """The training of the prepared data, by where it lies."""
         from ..data import classmap
-        from .request import TrainRequest
-        from .tracking import placed
+        from ..train.request import TrainRequest
+        from ..train.tracking import placed
 
         config = self.config
         return TrainRequest(
@@ -124,7 +124,7 @@ def _tokenize_inputs(run: Run) -> dict[str, Any]:
 
 
 def _tokenize(run: Run) -> dict[str, Any]:
-    from .tokenize import tokenize
+    from ..prepare.tokenize import tokenize
 
     if run.config.tokenize is None:
         return {}
@@ -132,13 +132,13 @@ def _tokenize(run: Run) -> dict[str, Any]:
 
 
 def _tokenized(summary: dict[str, Any]) -> list[str]:
-    from .tokenize import in_words
+    from ..prepare.tokenize import in_words
 
     return [in_words(summary), *summary["notes"]]
 
 
 def _prepare_inputs(run: Run) -> dict[str, Any]:
-    from .prepare import inputs_digest
+    from ..prepare.prepare import inputs_digest
 
     config = run.config
     named = (config.labels.vocabulary, config.labels.gene_class_dict)
@@ -157,7 +157,7 @@ def _prepare_inputs(run: Run) -> dict[str, Any]:
 
 def _prepare(run: Run) -> dict[str, Any]:
     from ..data.shards import STATE
-    from .prepare import prepare
+    from ..prepare.prepare import prepare
 
     config = run.config
     storage.remove(storage.join(run.prepared, STATE))  # without its mark it may be of two attempts
@@ -192,7 +192,7 @@ def _train_inputs(run: Run) -> dict[str, Any]:
 
 
 def _check_training(run: Run) -> None:
-    from .train import check_sweep, ready
+    from ..train.job import check_sweep, ready
 
     run.folder.other_models(run.config.fitting, run.replace)
     job = run.request().job()
@@ -202,7 +202,7 @@ def _check_training(run: Run) -> None:
 
 
 def _train(run: Run) -> dict[str, Any]:
-    from .train import claim_checkpoints
+    from ..train.job import claim_checkpoints
 
     run.folder.claim_model("train", run.replace)
     claim_checkpoints(run.folder, _train_inputs(run), run.replace)
@@ -215,7 +215,7 @@ def _tune_inputs(run: Run) -> dict[str, Any]:
 
 
 def _tune(run: Run) -> dict[str, Any]:
-    from .leaderboard import claim_sweep
+    from ..train.leaderboard import claim_sweep
 
     if run.config.tune is None:
         return {}
@@ -229,7 +229,7 @@ def _tune(run: Run) -> dict[str, Any]:
 
 def _elsewhere(run: Run, dataset: str) -> Elsewhere | None:
     """The workers that score rows of this dataset with the run's model; None where this process does."""
-    from .parts import Elsewhere
+    from ..score.parts import Elsewhere
 
     if run.where.score_map is None:
         return None
@@ -242,10 +242,10 @@ def _evaluate_inputs(run: Run) -> dict[str, Any]:
 
 
 def _evaluate(run: Run) -> dict[str, Any]:
+    from ..model.device import model_on_device
     from ..model.load import load_trained
-    from .evaluate import EvaluateJob, closing_lines, evaluate
-    from .place_model import model_on_device
-    from .sides import read_sides
+    from ..prepare.subsets import read_sides
+    from ..score.evaluate import EvaluateJob, closing_lines, evaluate
 
     sides = read_sides(run.prepared, run.folder.path("data", "split.parquet"), run.task)
     trained = load_trained(run.folder.model, run.task)
@@ -269,8 +269,8 @@ def _evaluate(run: Run) -> dict[str, Any]:
 
 def _training(run: Run) -> Training:
     """What made the model, after a search with the best trial's hyperparameters."""
-    from .collapse import Training
-    from .trial_settings import trial_settings
+    from ..score.collapse import Training
+    from ..train.trials import trial_settings
 
     config, description = run.config, run.folder.description()
     settings, model = config.train, config.model
@@ -293,9 +293,9 @@ def _predict_inputs(run: Run) -> dict[str, Any]:
 
 
 def _predict(run: Run) -> dict[str, Any]:
+    from ..model.device import model_on_device
     from ..model.load import load_trained
-    from .place_model import model_on_device
-    from .predict import predict
+    from ..score.predict import predict
 
     if run.config.predict is None:
         return {}
@@ -320,8 +320,8 @@ def _report_inputs(run: Run) -> dict[str, Any]:
 
 
 def _report(run: Run) -> dict[str, Any]:
-    from .card import write_card
-    from .report import report
+    from ..report.card.of_run import write_card
+    from ..report.stage import report
 
     made = {"report": report(run.folder.url)}
     if run.folder.mark(run.config.fitting) is not None:

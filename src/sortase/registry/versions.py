@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from .. import storage
-from .._contents import identifying
-from .._hashes import sha256_of
 from ..config.registry import NAME
 from ..errors import InputError, MissingInputError
-from ..members import member
+from ..storage.contents import identifying
+from ..storage.hashing import sha256_of
+from ..storage.members import member
 from .names import VERSION
 
 RECORD, FORMAT = "version.json", 1

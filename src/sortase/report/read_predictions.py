@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import pickles, storage
+from .. import storage
 from ..errors import InputError, InputTypeError
+from ..storage import pickles
 
 IGNORED = -100
 _FORMS = (

@@ -9,28 +9,28 @@ from contextlib import nullcontext
 from typing import Any
 
 from .. import storage
-from ..cluster.place import placed
+from ..cluster.executor import placed
 from ..config.load import parse, settings_of
 from ..config.run import Config
 from ..errors import ConfigError, GateError, MissingInputError, SortaseError
-from ..pipeline.attempts import attempted_from, submission_name
+from ..gate.promotion import Moved
+from ..gate.promotion import promote as promote_version
+from ..gate.promotion import rollback as rollback_version
 from ..plain import show
 from ..registry.context import context
+from ..registry.listing import described, listed, told
+from ..registry.mirror import mirror, require
 from ..registry.models import Model, model_of, names
 from ..registry.moves import history, move, table
 from ..registry.names import CHALLENGER, registry_url
 from ..registry.names import parse as parse_reference
 from ..registry.versions import Version, versions
+from ..runs.attempts import attempted_from, submission_name
 from ..types import Log
 from . import summary
-from .listing import described, listed, told
-from .mirror import mirror, require
 from .options import elsewhere
 from .outcome import Outcome
 from .plan import folder_of, model_named, rules_of
-from .promotion import Moved
-from .promotion import promote as promote_version
-from .promotion import rollback as rollback_version
 from .register import register
 
 Stop = Callable[[], bool]

@@ -11,14 +11,14 @@ from typing import Any
 from .. import storage
 from ..config.run import Config
 from ..config.tokenize import TokenizeSpec
-from ..data.count_files import in_words, input_urls, labels_of
+from ..data.counts.open import in_words, input_urls, labels_of
 from ..data.shards import STATE
 from ..errors import InputError, MissingInputError
+from ..pipeline.executor import Here
 from ..pipeline.run import Run
-from ..pipeline.run_folder import FITTING, RunFolder, digest, identity
 from ..pipeline.stages import STAGES
-from ..pipeline.where import Here
 from ..registry.models import version_at
+from ..runs.folder import FITTING, RunFolder, digest, identity
 
 _SHAPING = ("tokenize", "data", "labels", "split", "model", "train", "tune")
 _SPEED = (("data", "nproc"), ("tokenize", "chunk_cells"))  # the result does not depend on them

@@ -9,18 +9,18 @@ from .. import storage
 from ..config.gate import GateSpec
 from ..config.run import Config
 from ..data import vocabulary
-from ..gate.contest import contest
+from ..gate.compare import contest
 from ..gate.fairness import Contender
 from ..gate.judge import judge
 from ..gate.verdict import verdict
-from ..pipeline.parts import Elsewhere
-from ..pipeline.run_folder import digest
-from ..pipeline.where import Where
+from ..pipeline.executor import Where
+from ..registry import verdicts
 from ..registry.models import Model
 from ..registry.versions import Version
+from ..runs.folder import digest
+from ..score.parts import Elsewhere
 from ..types import Log
-from . import verdicts
-from .evaluated import evaluated
+from .evaluation_set import evaluated
 from .register import training_hashes
 
 FORMAT = 4  # of what a verdict is made from

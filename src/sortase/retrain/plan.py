@@ -11,20 +11,20 @@ import numpy as np
 from .. import storage
 from ..config.gate import GateSpec
 from ..config.run import Config
-from ..data.select import make_filters, passing
+from ..data.selection.filters import make_filters, passing
 from ..data.source import open_source
-from ..data.split import column_classes
+from ..data.split.split import column_classes
 from ..errors import ConfigError, MissingInputError
+from ..gate.promotion import undone_words
 from ..pipeline.run import resolved
-from ..pipeline.run_folder import RunFolder, digest
 from ..registry.models import Model, model_of
 from ..registry.moves import rolled_back
 from ..registry.names import CHAMPION, VERSION, is_reference, parse
 from ..registry.versions import RECORD, Version, read
+from ..runs.folder import RunFolder, digest
 from ..types import Log
 from .generation import data_fingerprint, settings_digests
 from .outcome import Outcome
-from .promotion import undone_words
 
 PINNED = {"vocabulary": "vocabulary.pkl", "medians": "medians.json"}
 

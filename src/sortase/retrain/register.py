@@ -16,20 +16,20 @@ from ..config.load import check
 from ..config.run import Config
 from ..data import classmap
 from ..data.fingerprints import Training
+from ..drift.profile import profile
 from ..errors import ConfigError, ConflictError, InputError
 from ..gate.fairness import vocabulary_digest
 from ..model.task import task_of
-from ..pipeline.card import write_card
-from ..pipeline.profile import profile
-from ..pipeline.run_folder import FITTING, RunFolder, digest
-from ..pipeline.sides import read_sides
+from ..prepare.subsets import read_sides
 from ..redact import redacted
 from ..registry.context import context, now
 from ..registry.exclusive import require_known
 from ..registry.models import version_at
 from ..registry.moves import table
 from ..registry.versions import FORMAT, RECORD, Version, described, find, read
-from ..scratch import Scratch
+from ..report.card.of_run import write_card
+from ..runs.folder import FITTING, RunFolder, digest
+from ..storage.scratch import Scratch
 from .generation import lineage
 
 COPIED = ("evaluation.json", "data/prepare.json")

@@ -8,31 +8,31 @@ from dataclasses import dataclass
 from functools import partial
 
 from .. import __version__, storage
-from ..cluster.place import placed
+from ..cluster.executor import placed
 from ..config.run import Config
+from ..drift.drift import check, drift
+from ..drift.profile import profile
 from ..errors import CancelledError, ConflictError, GateError
+from ..gate.promotion import promote
 from ..gate.verdict import words_of
-from ..pipeline.attempts import attempted, refuse_again, submission_name
-from ..pipeline.drift import check, drift
-from ..pipeline.profile import profile
+from ..pipeline.executor import Where
 from ..pipeline.run import run
-from ..pipeline.run_folder import RunFolder
-from ..pipeline.stop_request import listening
-from ..pipeline.where import Where
+from ..registry.mirror import mirror, require
 from ..registry.moves import last, move, table
 from ..registry.names import CHALLENGER, CHAMPION
 from ..registry.versions import Version
+from ..runs.attempts import attempted, refuse_again, submission_name
+from ..runs.folder import RunFolder
+from ..runs.stop import listening
 from ..types import Log
 from . import summary
-from .asked import asked_by
-from .foresight import foresee, foresee_rows
 from .generation import data_fingerprint
 from .judging import judge_version
-from .mirror import mirror, require
 from .outcome import Outcome
 from .plan import Due, due_of, folder_of, held_back, keep_pins, new_labels, nothing_words, run_of, without
-from .promotion import promote
+from .preflight import foresee, foresee_rows
 from .register import register
+from .requester import asked_by
 
 Stop = Callable[[], bool]
 ROUNDS = 5  # of judging again because the champion moved meanwhile

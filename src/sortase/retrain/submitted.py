@@ -13,15 +13,15 @@ from ..deploy.commands import end_as, follow
 from ..deploy.submission import Submission
 from ..deploy.targets import Target, target_for
 from ..errors import ConfigError, WorkFailedError
-from ..pipeline.run_folder import digest
 from ..registry.moves import last
 from ..registry.names import CHAMPION
+from ..runs.folder import digest
 from ..types import Log
 from . import summary
-from .asked import ask
-from .foresight import foresee
 from .outcome import Outcome
 from .plan import Due, due_of, folder_of, held_back, nothing_words, run_of
+from .preflight import foresee
+from .requester import ask
 
 ATTEMPTS = 100
 AGAIN = (1, 3, 4, 5)  # exit codes after which another attempt may succeed

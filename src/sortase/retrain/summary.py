@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from .. import storage
+from ..drift.drift import markdown as drift_markdown
 from ..errors import SortaseError
 from ..gate.verdict import markdown as verdict_markdown
-from ..pipeline.drift import markdown as drift_markdown
-from ..pipeline.run_folder import RunFolder
-from ..report.card_markdown import Code, bullets, escaped, table
+from ..report.card.markdown import Code, bullets, escaped, table
+from ..runs.folder import RunFolder
 from .outcome import Outcome
 
 SIGNS = {

@@ -1,0 +1,1 @@
+"""What ``from sortase import ...`` gives: the classifier, functions on datasets, plots and predictions."""

@@ -1,0 +1,1 @@
+"""Counts of genes from any file, and their way to token ids."""

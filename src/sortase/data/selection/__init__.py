@@ -1,0 +1,1 @@
+"""Which rows and labels of a dataset are used."""

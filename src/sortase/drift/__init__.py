@@ -1,0 +1,1 @@
+"""What changed in the data between two generations of a model."""

@@ -1,0 +1,1 @@
+"""The model card, in the format of the Hugging Face hub."""

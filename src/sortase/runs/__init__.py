@@ -1,0 +1,1 @@
+"""The folder of a run, and the life of the attempts at it."""
