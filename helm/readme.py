@@ -17,7 +17,7 @@ HEAD = """# The chart
 
 A run on a cluster of its own (`mode: job`), a cluster that stays (`cluster`), or runs by the calendar (`schedule`), for
 the KubeRay operator from 1.6 on. `values.schema.json` refuses other keys, also within `run`. Examples are in `ci/`;
-[docs/operations.md](../../docs/operations.md) tells of daily work.
+[Run on Kubernetes](../../docs/kubernetes.md) tells of daily work.
 
 | value | default | description |
 | --- | --- | --- |

@@ -350,6 +350,6 @@ def test_the_time_until_a_job_is_killed_is_kept(
 
 
 def test_the_table_of_limits() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
+    text = (Path(__file__).parents[1] / "docs" / "deadlines.md").read_text()
     rows = dict(re.findall(r"^\| `([a-z]+-[a-z]+)` \| (\d+) \|", text, re.MULTILINE))
     assert {name: float(seconds) for name, seconds in rows.items()} == LIMITS

@@ -68,14 +68,6 @@ def test_the_changelog_keeps_its_form() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    path = ROOT / page
-    targets = re.findall(r"\]\(([^)#]+)\)", path.read_text())
-    for target in targets:
-        assert target.startswith("https://") or (path.parent / target).exists(), target
-
-
-@pytest.mark.parametrize("page", PAGES)
 def test_files_that_are_named_exist(page: str) -> None:
     named = re.findall(r"`((?:tests|docs|src|helm|docker|\.github|\.ci)/[\w./-]+)`", (ROOT / page).read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
@@ -100,12 +92,3 @@ def test_a_live_cluster_is_used_only_when_asked(given: list[str], tmp_path: Path
     else:
         assert done.returncode == 0, done.stdout
         assert re.search(r"^\d+ skipped in", done.stdout, re.MULTILINE), done.stdout
-
-
-def test_every_variable_of_ours_is_documented() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "src" / "sortase").rglob("*.py"))
-    read = set(re.findall(r"\"(SORTASE_[A-Z_]+)\"", sources))
-    read |= set(re.findall(r"os\.environ\.get\(\"((?:RAY|MLFLOW|WANDB|NETRC)[A-Z_]*)\"", sources))
-    page = (ROOT / "docs" / "environment.md").read_text()
-    assert len(read) > 10
-    assert read - set(re.findall(r"`([A-Z][A-Z_]+)`", page)) == set()

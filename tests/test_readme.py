@@ -1,14 +1,13 @@
-"""The README's code runs, its configuration is valid, its commands and paths exist."""
+"""The README is short, its code runs, its configuration is valid, its commands and paths exist."""
+
+from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import yaml
-
+from pages import blocks, commands
 from sortase.cli import parser
 from sortase.config.load import parse
 
@@ -16,44 +15,38 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def test_it_is_read_in_five_minutes() -> None:
+    assert len(README.split()) <= 1500
 
 
 def test_python_runs(tmp_path: Path) -> None:
-    (code,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    (block,) = blocks(README, "python")
+    done = subprocess.run([sys.executable, "-c", block.code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "{'B': 0, 'NK': 1, 'T': 2}" in done.stdout
 
 
 def test_configuration_is_valid() -> None:
-    """Whole ones, and sections that belong into the first, where they take the place of its own."""
-    whole, *others = blocks("yaml")
-    first = yaml.safe_load(whole)
-    for text in [whole, *(text if "run:" in text else yaml.safe_dump(first | yaml.safe_load(text)) for text in others)]:
-        assert parse(text).split.column == "donor"
+    (block,) = blocks(README, "yaml")
+    assert parse(block.code).split.column == "donor"
 
 
 def test_commands_are_understood() -> None:
-    commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("sortase ")]
-    assert commands
-    for line in commands:
-        parser().parse_args(shlex.split(line)[1:])
+    found = [line for block in blocks(README, "bash") for line in commands(block.code)]
+    assert found
+    for arguments in found:
+        parser().parse_args(arguments)
 
 
-def test_the_test_command_is_the_one_that_ci_runs() -> None:
+def test_the_two_commands_are_those_that_ci_runs() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    (command,) = [block for block in blocks("bash") if "pytest" in block]
-    for part in command.strip().split(" && ")[1:]:
+    demo, tests = [block.code.strip().split(" && ") for block in blocks(README, "bash") if "venv" in block.code]
+    assert demo[-1] in script
+    for part in tests[1:]:
         assert part in script
 
 
-@pytest.mark.parametrize("name", re.findall(r"^  {2,4}([a-z_]+\.py)", README, re.MULTILINE))
-def test_files_of_the_tree_exist(name: str) -> None:
-    assert list((ROOT / "src").rglob(name))
-
-
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists() or target.startswith("https://"), target
+def test_its_picture_is_small() -> None:
+    (picture,) = re.findall(r"^!\[.+\]\((.+)\)$", README, re.MULTILINE)
+    assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
+    assert (ROOT / picture).stat().st_size < 150_000
