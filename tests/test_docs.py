@@ -40,7 +40,7 @@ OF_KUBERNETES = {  # what it means stands in the documentation of Kubernetes
     *("runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup", "allowPrivilegeEscalation", "readOnlyRootFilesystem"),
 }
 # ends of names that are those of files
-FILES = set("json parquet pkl yaml csv dataset yml predict md safetensors".split())
+FILES = {"json", "parquet", "pkl", "yaml", "csv", "dataset", "yml", "predict", "md", "safetensors"}
 WHOLE = yaml.safe_load(blocks((DOCS / "runs.md").read_text(), "yaml")[0].code)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
