@@ -46,7 +46,7 @@ def cells() -> tuple[list[list[int]], list[str], list[str]]:
     return rows, data.obs["bulk_labels"].astype(str).tolist(), [*SPECIAL, *data.var_names]
 
 
-class Place:
+class OutputPaths:
     """A folder with what both sides start from."""
 
     def __init__(self, folder: Path, chosen: argparse.Namespace):
@@ -105,7 +105,7 @@ def timed(seconds: dict[str, list[float]], name: str, work: Callable[[], Any]) -
     return result
 
 
-def one_side(classifier: Any, place: Place, name: str, seconds: dict[str, list[float]], model: str) -> float:
+def one_side(classifier: Any, place: OutputPaths, name: str, seconds: dict[str, list[float]], model: str) -> float:
     """The three steps of the notebook; returns the accuracy on the test side. ``model``: the folder below the output
     in which this side saves it."""
     out = place.folder / f"{name}-{len(seconds.get('prepare', []))}"
@@ -167,7 +167,7 @@ def main() -> None:
     seconds: dict[str, dict[str, list[float]]] = {"stformer": {}, "sortase": {}}
     accuracy: dict[str, list[float]] = {"stformer": [], "sortase": []}
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), chosen)
+        place = OutputPaths(Path(folder), chosen)
         for number in range(chosen.rounds):
             sides = [("stformer", peer, "final_model"), ("sortase", ours, "")]
             for name, make, model in sides[:: (-1) ** number]:

@@ -127,8 +127,8 @@ def main() -> None:
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
         config = architecture(vocabulary, chosen.layers, chosen.hidden) | {"hidden_dropout_prob": 0.0}
         for number in range(chosen.rounds):
-            for place, (name, (threads, compute, settings, where)) in enumerate(variants.items()):
-                folder = f"{bucket if where == 's3' else scratch}/{number}-{place}"
+            for place, (name, (threads, compute, settings, executor)) in enumerate(variants.items()):
+                folder = f"{bucket if executor == 's3' else scratch}/{number}-{place}"
                 asked = {**data, "folder": folder, "config": config, "settings": settings, "compute": compute}
                 found[name].append(run(asked, threads))
                 print(f"{name}: {found[name][-1]['seconds']:.1f} s of {found[name][-1]['whole']:.1f} s", flush=True)

@@ -69,10 +69,10 @@ def folder_at(url: str | Path) -> RunFolder:
 
 
 def train_here(asked: TrainRequest, url: str | Path) -> dict[str, Any]:
-    from sortase.pipeline.executor import Here
+    from sortase.pipeline.executor import LocalExecutor
 
     folder = folder_at(url)
-    return Here().train(asked, folder, Events(folder), lambda text: None, lambda: False)
+    return LocalExecutor().train(asked, folder, Events(folder), lambda text: None, lambda: False)
 
 
 def train_there(asked: TrainRequest, url: str | Path, **options: Any) -> dict[str, Any]:
@@ -80,8 +80,8 @@ def train_there(asked: TrainRequest, url: str | Path, **options: Any) -> dict[st
 
     folder = options.pop("folder", None) or folder_at(url)
     stop = options.pop("should_stop", lambda: False)
-    say = options.pop("say", lambda text: None)
-    return train(asked, folder, Events(folder), say, stop, **options)
+    log = options.pop("log", lambda text: None)
+    return train(asked, folder, Events(folder), log, stop, **options)
 
 
 def worker_pids(name: str, root: int | None = None) -> list[int]:

@@ -13,10 +13,10 @@ from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Where = str | re.Pattern[str]
+Executor = str | re.Pattern[str]
 
 
-def _meets(request: str, where: Where) -> bool:
+def _meets(request: str, where: Executor) -> bool:
     return where in request if isinstance(where, str) else where.search(request) is not None
 
 
@@ -38,13 +38,13 @@ class FaultyS3(ThreadingHTTPServer):
         self.signed_by: set[tuple[str, str]] = set()  # access key and region
         self.delay = 0.0  # seconds before each answer
         self._fault, self._left = "", 0
-        self._where: Where = ""
-        self._outage: tuple[Where, float] = ("", 0.0)
+        self._where: Executor = ""
+        self._outage: tuple[Executor, float] = ("", 0.0)
         self._until = 0.0
         self._turn = threading.Lock()
         self.creating = threading.Lock()
 
-    def fail(self, fault: str, times: int = 1_000_000, where: Where = "") -> None:
+    def fail(self, fault: str, times: int = 1_000_000, where: Executor = "") -> None:
         """Spoil the next ``times`` requests whose method and path hold ``where``, and count requests from here.
 
         ``fault`` is a status to answer with, and S3's own code after it; or "reset", without an answer; or "cut",
@@ -53,7 +53,7 @@ class FaultyS3(ThreadingHTTPServer):
         self.requests.clear()
         self._fault, self._left, self._where = fault, times, where
 
-    def vanish(self, where: Where, seconds: float) -> None:
+    def vanish(self, where: Executor, seconds: float) -> None:
         """Be gone for so long from the first request on whose method and path hold ``where``."""
         self.requests.clear()
         self._outage = (where, seconds)

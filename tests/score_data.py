@@ -17,7 +17,7 @@ from sortase.model.load import Trained, build_model, load_config
 from sortase.model.task import TASKS
 from sortase.pipeline.executor import Map
 from sortase.score.evaluate import EvaluateJob, evaluate
-from sortase.score.parts import Elsewhere
+from sortase.score.parts import RemoteScorer
 from sortase.score.predict import predict
 from sortase.storage import pickles
 from sortase.train.job import save
@@ -36,11 +36,11 @@ class Place:
     def url(self, *parts: str) -> str:
         return storage.join(self.root, *parts)
 
-    def elsewhere(self, map: Map | None) -> Elsewhere | None:
+    def remote(self, map: Map | None) -> RemoteScorer | None:
         if map is None:
             return None
         model, data = self.url("model"), self.url("data")
-        return Elsewhere(map=map, model=model, dataset=data, compute=ComputeSpec(device="cpu"))
+        return RemoteScorer(map=map, model=model, dataset=data, compute=ComputeSpec(device="cpu"))
 
     def evaluate(self, folder: str, map: Map | None = None, hidden: bool = False) -> dict[str, Any]:
         """Of all rows but every seventh; with ``hidden`` only some tokens show their labels, and are resampled."""
@@ -58,11 +58,11 @@ class Place:
             precision="fp32",
             seed=3,
         )
-        return evaluate(job, self.url(folder), lambda text: None, self.elsewhere(map))
+        return evaluate(job, self.url(folder), lambda text: None, self.remote(map))
 
     def predict(self, name: str, map: Map | None = None, **settings: Any) -> dict[str, int]:
         spec = PredictSpec(dataset=self.url("data"), batch_size=BATCH, **settings)
-        return predict(self.trained, spec, self.url(name), elsewhere=self.elsewhere(map))
+        return predict(self.trained, spec, self.url(name), remote=self.remote(map))
 
 
 def place(root: str, kind: str, tmp_path: Any) -> Place:

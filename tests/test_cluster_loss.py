@@ -67,7 +67,7 @@ def test_each_node_and_the_board_are_lost_in_turn(cluster: Any, tmp_path: Path) 
     url = tmp_path / "run"
     deeds = [lambda: replace(first), lose_board, lambda: replace(second)]
     compute = {"workers": 2, "start_timeout": 300}
-    told = {"say": said.append, "report": lambda step, metrics: evaluated.append(step)}
+    told = {"log": said.append, "report": lambda step, metrics: evaluated.append(step)}
     summary = trained(url, compute, tmp_path, deeds, **told)
     assert (summary["crashes"], summary["starts"]) == (2, 3), said
     left, right = weights(url), weights(tmp_path / "straight")

@@ -64,7 +64,7 @@ def test_node_that_is_taken_away_costs_no_crash(address: str, tmp_path: Path) ->
     taker = threading.Thread(target=take_away)
     taker.start()
     compute = {"workers": {"min": 1, "max": 2}, "max_failures": 0}
-    summary = train_there(request("sequence", str(tmp_path), compute, **LONG), url, say=said.append)
+    summary = train_there(request("sequence", str(tmp_path), compute, **LONG), url, log=said.append)
     taker.join()
     node.wait(timeout=60)
     assert summary["crashes"] == 0

@@ -16,7 +16,7 @@ ray = pytest.importorskip("ray")
 from makers import architecture, dataset  # noqa: E402
 from score_data import assert_same_evaluation, assert_same_results, assert_same_table, place  # noqa: E402
 from sortase.cluster.actors import actor_map  # noqa: E402
-from sortase.cluster.executor import placed  # noqa: E402
+from sortase.cluster.executor import executor_for  # noqa: E402
 from sortase.config.compute import TaskGroup  # noqa: E402
 from sortase.config.run import Config  # noqa: E402
 from sortase.errors import InfrastructureError, InputError, WorkFailedError  # noqa: E402
@@ -123,10 +123,10 @@ def test_a_run_whose_scores_come_from_actors_has_the_same_results(tmp_path: Path
             "compute": {"device": "cpu", "score": {"workers": workers}},
         }
         config = Config.model_validate(settings)
-        with placed(config.compute) as where:
-            if where.score_map is not None:
-                where.score_map = partial(noting, sent, where.score_map)
-            run(config, where=where)
+        with executor_for(config.compute) as executor:
+            if executor.score_map is not None:
+                executor.score_map = partial(noting, sent, executor.score_map)
+            run(config, executor=executor)
     assert sent == ["predictions.parquet", "unlabelled_predictions.parquet"]
     assert_same_results(str(tmp_path / "here"), str(tmp_path / "there"))
     name = "unlabelled_predictions.parquet"

@@ -97,7 +97,7 @@ def test_killed_worker_costs_one_crash_and_changes_nothing(root: Path, long_weig
 
     killer = threading.Thread(target=kill)
     killer.start()
-    summary = train_there(request("sequence", str(root), {"workers": 2}, **LONG), url, say=said.append)
+    summary = train_there(request("sequence", str(root), {"workers": 2}, **LONG), url, log=said.append)
     killer.join()
     assert (summary["crashes"], summary["preemptions"], summary["starts"]) == (1, 0, 2)
     assert summary["resumed_from"] >= 20
@@ -141,5 +141,5 @@ def test_errors_that_would_repeat_themselves_end_the_training_at_once(root: Path
     asked = replace(request("sequence", str(root), {"workers": 2}), class_map={"a": 0, "b": 1})
     said: list[str] = []
     with pytest.raises(InputError, match="there are 2 classes"):
-        train_there(asked, root / "wrong", say=said.append)
+        train_there(asked, root / "wrong", log=said.append)
     assert not any("starting again" in line for line in said)

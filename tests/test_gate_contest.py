@@ -31,7 +31,7 @@ from sortase.model.metrics import bootstrap
 from sortase.model.task import TASKS
 from sortase.model.tokenizer import build_custom_tokenizer
 from sortase.score.evaluate import EvaluateJob, evaluate
-from sortase.score.parts import Elsewhere, Part
+from sortase.score.parts import Part, RemoteScorer
 from sortase.train.job import save
 
 HELD_OUT = np.arange(VOCABULARY) % 4 == 1
@@ -174,12 +174,14 @@ def test_other_processes_find_the_same(kind: str, unit: Any, models: Make, tmp_p
     if unit == "token":
         test, seen = test.view(hidden_tokens=~HELD_OUT), NO_TOKEN
 
-    def elsewhere(model: str) -> Elsewhere:
-        return Elsewhere(map=pickling, model=model, dataset=str(tmp_path / "data"), compute=ComputeSpec(device="cpu"))
+    def remote(model: str) -> RemoteScorer:
+        return RemoteScorer(
+            map=pickling, model=model, dataset=str(tmp_path / "data"), compute=ComputeSpec(device="cpu")
+        )
 
     challenger, champion = contender(models(kind), training=seen), contender(models(kind, swapped), "old", seen)
     here = contest(challenger, champion, test, unit=unit, spec=rules(max_slowdown=100))
-    there = contest(challenger, champion, test, unit=unit, spec=rules(max_slowdown=100), elsewhere=elsewhere)
+    there = contest(challenger, champion, test, unit=unit, spec=rules(max_slowdown=100), remote=remote)
     for name in ("macro_f1", "loss", "auroc"):
         assert there.difference(name)[0] == pytest.approx(here.difference(name)[0], abs=1e-6)
     assert there.difference("macro_f1")[1] == here.difference("macro_f1")[1]
@@ -378,15 +380,17 @@ def test_groups_of_rows_are_resampled(apart: bool, models: Make, tmp_path: Path)
     """Rows of a group follow from its number alone, whatever was left out, and wherever they are scored."""
     dataset(n=90, seed=3).save_to_disk(str(tmp_path / "data"))
 
-    def elsewhere(model: str) -> Elsewhere:
-        return Elsewhere(map=pickling, model=model, dataset=str(tmp_path / "data"), compute=ComputeSpec(device="cpu"))
+    def remote(model: str) -> RemoteScorer:
+        return RemoteScorer(
+            map=pickling, model=model, dataset=str(tmp_path / "data"), compute=ComputeSpec(device="cpu")
+        )
 
     test = test_set()
     numbers = np.random.default_rng(0).integers(100, 107, 90)
     seen = Training.of([test.view(np.arange(0, 90, 9))], "row")
     spec = rules(overlap="drop", must_beat_baseline=True)
     one, two = contender(models(), training=seen), contender(models(change=swapped), "old")
-    options: dict[str, Any] = {"unit": "row", "spec": spec, "elsewhere": elsewhere if apart else None}
+    options: dict[str, Any] = {"unit": "row", "spec": spec, "elsewhere": remote if apart else None}
     train = Sequences.open(dataset(n=6, seed=8), "label")
     found = contest(one, two, test.view(np.arange(90)[::-1]), groups=numbers[::-1], train=train, **options)
     left = np.setdiff1d(np.arange(90), np.arange(0, 90, 9))

@@ -12,7 +12,7 @@ from sortase.config.gate import HIGHER, METRICS, GateSpec, parse_limit
 from sortase.config.load import parse
 from sortase.errors import ConfigError, InputError
 from sortase.gate.judge import Row, judge, meets
-from sortase.gate.result import Measured, Result, Rival, classes_of, wilson
+from sortase.gate.result import BaselineScores, ModelScores, Result, classes_of, wilson
 from sortase.gate.verdict import markdown, text, verdict
 from sortase.model.metrics.metrics import Metrics
 from sortase.model.scores import Scores
@@ -23,12 +23,12 @@ LABELS = np.repeat([0, 1, 2], [60, 60, 40])
 
 def measured(
     name: str, labels: np.ndarray, predictions: np.ndarray, bootstrap: int = 200, speed: float = 10
-) -> Measured:
+) -> ModelScores:
     metrics = Metrics(NAMES, bootstrap=bootstrap)
     rows = np.arange(len(labels))
     logits = 4 * np.eye(3, dtype=np.float32)[predictions]
     metrics.update(Scores(rows, np.zeros(len(rows), np.int32), np.full(len(rows), -1), logits, labels))
-    return Measured.of(name, metrics, speed)
+    return ModelScores.of(name, metrics, speed)
 
 
 def wrong(labels: np.ndarray, **shares: float) -> np.ndarray:
@@ -41,7 +41,11 @@ def wrong(labels: np.ndarray, **shares: float) -> np.ndarray:
 
 
 def result(
-    ours: np.ndarray, theirs: np.ndarray | None, labels: np.ndarray = LABELS, rival: Rival | None = None, **options: Any
+    ours: np.ndarray,
+    theirs: np.ndarray | None,
+    labels: np.ndarray = LABELS,
+    rival: BaselineScores | None = None,
+    **options: Any,
 ) -> Result:
     challenger = measured("new", labels, ours, **options)
     champion = None if theirs is None else measured("old", labels, theirs, options.get("bootstrap", 200), speed=12)
@@ -395,15 +399,15 @@ def test_few_resamples_have_no_ends_to_decide_by() -> None:
 @pytest.mark.parametrize(
     ("rival", "by", "passed", "words"),
     [
-        (Rival("bag", 0.5, 0.7, [0.1, 0.3], "anew"), "interval", True, "better beyond noise"),
-        (Rival("bag", 0.69, 0.7, [-0.1, 0.12], "anew"), "estimate", True, "cannot be told from noise"),
-        (Rival("bag", 0.69, 0.7, [-0.1, 0.12], "anew"), "interval", False, "its interval does not"),
-        (Rival("bag", 0.7, 0.7, [0.0, 0.0], "anew"), "estimate", False, "against bag, anew"),
-        (Rival("bag", None, 0.7, None, "anew"), "estimate", False, "undefined"),
+        (BaselineScores("bag", 0.5, 0.7, [0.1, 0.3], "anew"), "interval", True, "better beyond noise"),
+        (BaselineScores("bag", 0.69, 0.7, [-0.1, 0.12], "anew"), "estimate", True, "cannot be told from noise"),
+        (BaselineScores("bag", 0.69, 0.7, [-0.1, 0.12], "anew"), "interval", False, "its interval does not"),
+        (BaselineScores("bag", 0.7, 0.7, [0.0, 0.0], "anew"), "estimate", False, "against bag, anew"),
+        (BaselineScores("bag", None, 0.7, None, "anew"), "estimate", False, "undefined"),
         (None, "estimate", False, "there is no baseline"),
     ],
 )
-def test_the_baseline_must_be_beaten(rival: Rival | None, by: str, passed: bool, words: str) -> None:
+def test_the_baseline_must_be_beaten(rival: BaselineScores | None, by: str, passed: bool, words: str) -> None:
     row = only(result(LABELS, LABELS, rival=rival), must_beat_baseline=True, by=by)
     assert row.passed is passed
     assert words in row.words

@@ -39,7 +39,7 @@ from sortase.registry.names import CHAMPION
 from sortase.retrain.evaluation_set import evaluated
 from sortase.retrain.generation import lineage, settings_digests
 from sortase.retrain.outcome import Outcome
-from sortase.retrain.plan import Due, Generation, held_back
+from sortase.retrain.plan import Generation, RetrainPlan, held_back
 from sortase.retrain.register import register
 from sortase.runs.folder import RunFolder, contents
 from sortase.runs.stop import listening
@@ -223,11 +223,11 @@ def test_a_wish_to_stop_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch:
     (tmp_path / "stop.json").write_text('{"attempt"')
     heard, said, asked = threading.Event(), list[str](), threading.Event()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         said.append(text)
         heard.set()
 
-    with listening(folder, asked, say):
+    with listening(folder, asked, log):
         assert heard.wait(60)
         storage.write_json(folder.path("stop.json"), {"attempt": 1})
         assert asked.wait(60)
@@ -414,9 +414,9 @@ def test_what_was_rolled_back_and_is_lost_holds_back(tmp_path: Path) -> None:
     settings = sequence_settings(tmp_path)
     generation = Generation("d", "c", {}, None, None)
 
-    def due(promote: bool) -> Due:
+    def due(promote: bool) -> RetrainPlan:
         config = check({**settings, "retrain": {**settings.get("retrain", {}), "promote": promote}})
-        return Due(config, GateSpec(accuracy=0.1), model, generation)
+        return RetrainPlan(config, GateSpec(accuracy=0.1), model, generation)
 
     said: list[str] = []
     assert held_back(due(True), Outcome(model="small"), said.append)

@@ -108,7 +108,7 @@ def test_a_run_is_skipped_from_another_folder(here: Path, monkeypatch: pytest.Mo
     shutil.move(here, moved)
     monkeypatch.chdir(moved)
     said: list[str] = []
-    run(check(SETTINGS, "run.yaml"), say=said.append)
+    run(check(SETTINGS, "run.yaml"), log=said.append)
     done = [line for line in said if "finished earlier with the same inputs" in line]
     assert len(done) == 5
     config = storage.read_json(str(moved / "runs" / "r" / "run.json"))["config"]

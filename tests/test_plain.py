@@ -46,7 +46,7 @@ def test_what_is_plain_stays(text: str) -> None:
 
 def test_every_way_of_saying(capsys: pytest.CaptureFixture[str]) -> None:
     name = "B\n::error::hacked\x1b[2J"
-    cli.say(f"prepare: class {name}")
+    cli.log(f"prepare: class {name}")
     progress.announce(f"prepare: class {name}")
     cli.show(json.dumps({"class": name}, indent=2))
     said = capsys.readouterr()

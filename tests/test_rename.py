@@ -254,7 +254,7 @@ def test_a_run_from_before_there_were_rules_is_found_finished(settings: dict[str
     assert "rename" not in mark["settings"]["labels"]
     said: list[str] = []
     del settings["labels"]["rename"]
-    run(Config(**settings), only="prepare", say=said.append)
+    run(Config(**settings), only="prepare", log=said.append)
     assert any("skipped" in line for line in said)
 
 

@@ -27,7 +27,7 @@ from sortase.runs.folder import RunFolder
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-def say(words: str) -> None: ...
+def log(words: str) -> None: ...
 
 
 @pytest.fixture
@@ -420,21 +420,21 @@ class TestSummary:
     def test_it_is_the_word_of_the_attempt_that_has_the_run(self, tmp_path: Path) -> None:
         folder = RunFolder(str(tmp_path))
         folder.begin()
-        with summary.kept(Outcome(model="m", state="promoted", words="done"), folder, say):
+        with summary.kept(Outcome(model="m", state="promoted", words="done"), folder, log):
             pass
         RunFolder(str(tmp_path)).begin()
-        with pytest.raises(RuntimeError), summary.kept(Outcome(model="m", state="nothing"), folder, say):
+        with pytest.raises(RuntimeError), summary.kept(Outcome(model="m", state="nothing"), folder, log):
             raise RuntimeError("broken")
-        with pytest.raises(FencedError), summary.kept(Outcome(model="m", state="refused"), folder, say):
+        with pytest.raises(FencedError), summary.kept(Outcome(model="m", state="refused"), folder, log):
             pass
         assert folder.read("retrain.json")["state"] == "promoted"
         learnt = Outcome(model="m")
-        summary.learn(learnt, folder, "another", say)
+        summary.learn(learnt, folder, "another", log)
         assert learnt.state == "failed"
 
     def test_an_error_of_any_kind_is_told(self, tmp_path: Path) -> None:
         outcome = Outcome(model="m")
-        with pytest.raises(KeyError), summary.kept(outcome, RunFolder(str(tmp_path)), say):
+        with pytest.raises(KeyError), summary.kept(outcome, RunFolder(str(tmp_path)), log):
             raise KeyError("what")
         assert storage.read_json(str(tmp_path / "retrain.json"))["words"] == "KeyError: 'what'"
 

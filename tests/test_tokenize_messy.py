@@ -173,7 +173,7 @@ def test_losses_are_on_the_line_that_tokenize_is_done(tmp_path: Path) -> None:
     lines: list[str] = []
     config = {"run": {"name": "r", "output": str(tmp_path / "runs")}, "tokenize": settings}
     model = {"config": {"model_type": "bert"}}
-    run_stages(check({**config, "labels": {"column": "type"}, "model": model}), only="tokenize", say=lines.append)
+    run_stages(check({**config, "labels": {"column": "type"}, "model": model}), only="tokenize", log=lines.append)
     done = next(line for line in lines if line.startswith("tokenize: done"))
     assert "20 of 30 genes are known (66.7 %)" in done
     assert "1 of 57 cells have none of them and are dropped" in done

@@ -28,7 +28,7 @@ from sortase.errors import CancelledError, ConfigError, FencedError, MissingExtr
 from sortase.runs.events import Events
 from sortase.runs.folder import RunFolder
 from sortase.train.trackers import MLflow, Told
-from sortase.train.tracking import check_tracking, placed, tracked
+from sortase.train.tracking import check_tracking, tracked, tracking_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's database
 
@@ -235,7 +235,7 @@ def test_trackers_change_nothing_of_a_training(tmp_path: Path) -> None:
 def test_trials_beginning_together_share_one_experiment(tmp_path: Path) -> None:
     """With classes and settings called as no service allows."""
     sweep = RunFolder(str(tmp_path))
-    uri = placed(TrackingSpec(to=["mlflow"]), sweep).mlflow_uri
+    uri = tracking_for(TrackingSpec(to=["mlflow"]), sweep).mlflow_uri
     assert uri == f"sqlite:///{tmp_path}/mlflow.db"
 
     def trial(number: int) -> str:
@@ -392,7 +392,7 @@ def test_mlflow_needs_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
         check_tracking(TrackingSpec(to=["mlflow"]), far)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hidden-word@host")
     check_tracking(TrackingSpec(to=["mlflow"]), far)
-    assert placed(TrackingSpec(to=["mlflow"]), far).mlflow_uri is None
+    assert tracking_for(TrackingSpec(to=["mlflow"]), far).mlflow_uri is None
 
 
 def test_wandb_online_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

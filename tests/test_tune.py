@@ -60,7 +60,7 @@ def search(
     workers: int = 0,
     train: dict[str, Any] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
     compute: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Any:
@@ -69,7 +69,7 @@ def search(
     asked = request("sequence", str(root), {"workers": workers, **(compute or {})}, **(train or {}))
     spec = validate(TuneSpec, {"trials": 2, "space": SPACE, "scheduler": "none", **settings}, "tune")
     folder = folder_at(url)
-    return tune(spec, asked, folder, Events(folder), say, should_stop)
+    return tune(spec, asked, folder, Events(folder), log, should_stop)
 
 
 def board(url: str | Path) -> dict[str, dict[str, str]]:
@@ -150,7 +150,7 @@ def test_a_lost_process_and_a_stopped_sweep_cost_no_steps_before_the_checkpoint(
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(CancelledError, match="1 of 1 trials unfinished"):
-        search(root, url, trials=1, train=LONG, say=said.append, should_stop=lambda: evaluations() >= 8)
+        search(root, url, trials=1, train=LONG, log=said.append, should_stop=lambda: evaluations() >= 8)
     killer.join()
     assert any("trial-00000 was lost" in line for line in said)
     swept = search(root, url, trials=1, train=LONG)

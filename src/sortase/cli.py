@@ -75,13 +75,13 @@ def _model_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--output", "-o", help="with --model: the Parquet file to write")
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     show(redacted(text), errors=True)
 
 
 def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from . import storage
-    from .cluster.executor import placed
+    from .cluster.executor import executor_for
     from .config.load import parse
     from .pipeline.run import check_settings, run
     from .runs.attempts import attempted_from
@@ -94,21 +94,23 @@ def run_stages(options: argparse.Namespace, should_stop: Callable[[], bool]) -> 
         check_settings(config)
         only = None if options.command == "run" else options.command
         searches = config.tune is not None and options.command in ("run", "tune")
-        with placed(config.compute, always=searches) as where:
-            result = run(config, only=only, replace=options.replace, say=say, should_stop=should_stop, where=where)
+        with executor_for(config.compute, always=searches) as executor:
+            result = run(
+                config, only=only, replace=options.replace, log=log, should_stop=should_stop, executor=executor
+            )
         show(str(result))
 
 
 def predict_with_model(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from .api.predict_command import predict_with
 
-    predict_with(options, say)
+    predict_with(options, log)
 
 
 def around_registry(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from .retrain import commands
 
-    getattr(commands, options.command)(options, should_stop, say)
+    getattr(commands, options.command)(options, should_stop, log)
 
 
 def print_schema(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
@@ -126,14 +128,14 @@ def convert_weights(options: argparse.Namespace, should_stop: Callable[[], bool]
 def run_demo(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from .demo.runs import demo
 
-    for line in demo(options.output, options.only, options.replace, say, should_stop):
+    for line in demo(options.output, options.only, options.replace, log, should_stop):
         show(line)
 
 
 def on_cluster(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
     from .deploy import commands
 
-    getattr(commands, options.command)(options, should_stop, say)
+    getattr(commands, options.command)(options, should_stop, log)
 
 
 class StopSwitch:
@@ -158,7 +160,7 @@ class StopSwitch:
             raise KeyboardInterrupt
         self.asked = True
         deadlines.leave()
-        say(f"{self.words}; Ctrl-C again stops at once")
+        log(f"{self.words}; Ctrl-C again stops at once")
 
     def __call__(self) -> bool:
         return self.asked
@@ -198,12 +200,12 @@ def _main(arguments: Sequence[str] | None) -> int:
         with StopSwitch(words) as switch:
             work(options, switch)
     except KeyboardInterrupt:
-        say("cancelled")
+        log("cancelled")
         return CancelledError.exit_code
     except SortaseError as error:
         if options.debug:
             raise
-        say(f"sortase {options.command}: {error}")
+        log(f"sortase {options.command}: {error}")
         return error.exit_code
     return 0
 

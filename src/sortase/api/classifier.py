@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, Trainer
 
-    from .standalone import Standalone
+    from .standalone import TrainingCall
 
 SEED = 42
 BATCH_SIZE = 48
@@ -222,15 +222,15 @@ class GenericClassifier:
             InputError: a column, value, label or gene is not there, or nothing is left; nothing is written then.
             ExistingOutputError: they exist already, made from other inputs, and ``replace`` is not set.
         """
-        from ..cluster.executor import placed
+        from ..cluster.executor import executor_for
         from ..data.source import open_source
         from ..prepare.prepare import prepare
 
         with check.naming("input_data"):
             open_source(input_data)
-        with placed(self.compute) as where:
-            if where.prepare_map is not None and isinstance(input_data, str):
-                for line in where.check_paths({"input_data": input_data}, output_directory):
+        with executor_for(self.compute) as executor:
+            if executor.prepare_map is not None and isinstance(input_data, str):
+                for line in executor.check_paths({"input_data": input_data}, output_directory):
                     _say(line)
             prepared = prepare(
                 input_data,
@@ -240,7 +240,7 @@ class GenericClassifier:
                 output_prefix,
                 seed=self.seed,
                 replace=self.replace,
-                map=where.prepare_map,
+                map=executor.prepare_map,
             )
         logger.info("%s", prepared.table())
         for remark in prepared.remarks:
@@ -304,7 +304,7 @@ class GenericClassifier:
             The Trainer, whose ``.model`` is the trained model: the best one on a validation side of a tenth of the
             rows, unless ``training_args`` switch evaluation or ``keep_best`` off.
         """
-        from ..cluster.executor import placed
+        from ..cluster.executor import executor_for
         from .standalone import plan, train_and_score
 
         asked = self._asked(
@@ -318,8 +318,8 @@ class GenericClassifier:
             model_config,
         )
         planned = plan(asked, output_directory)
-        with placed(self.compute, always=asked.tune is not None) as where:
-            return train_and_score(planned, _say, where)
+        with executor_for(self.compute, always=asked.tune is not None) as executor:
+            return train_and_score(planned, _say, executor)
 
     def _asked(
         self,
@@ -331,14 +331,14 @@ class GenericClassifier:
         tokenizer: str | None,
         split: dict | None = None,
         model_config: dict | None = None,
-    ) -> Standalone:
+    ) -> TrainingCall:
         """The training or search as one value, checked."""
-        from .standalone import Standalone
+        from .standalone import TrainingCall
 
         if model_checkpoint is None and model_config is None:
             raise ConfigError("model_checkpoint must be a path, URL or name, got None; without one give model_config")
         check_arguments(self.training.arguments)
-        return Standalone(
+        return TrainingCall(
             task=self.task,
             dataset=dataset_path,
             eval_dataset=eval_dataset,
@@ -407,7 +407,7 @@ class GenericClassifier:
             Ray's ``ExperimentAnalysis`` of all trials, compared by ``training_args["metric"]`` (macro F1 by default) on
             the validation side.
         """
-        from ..cluster.executor import placed
+        from ..cluster.executor import executor_for
         from .standalone import plan, search
 
         asked = self._asked(
@@ -415,8 +415,8 @@ class GenericClassifier:
         )
         with check.naming("eval_dataset_path", instead_of="eval_dataset"):
             planned = plan(asked, output_directory)
-        with placed(self.compute, always=True) as where:
-            return search(planned, logger.info, where)
+        with executor_for(self.compute, always=True) as executor:
+            return search(planned, logger.info, executor)
 
     @check.public(
         model_directory=check.model,
@@ -446,21 +446,21 @@ class GenericClassifier:
             ``eval_loss``, ``eval_accuracy``, ``eval_macro_f1`` and the other metrics; token metrics count labelled
             tokens only.
         """
-        from ..cluster.executor import placed
+        from ..cluster.executor import executor_for
         from .standalone import plan_scoring, score_saved
 
         planned = plan_scoring(
             model_directory, eval_dataset_path, id_class_dict_file, self.task, tokenizer_name_or_path
         )
-        with placed(self.compute) as where:
+        with executor_for(self.compute) as executor:
             return score_saved(
                 planned,
                 output_directory,
                 settings=self.evaluation,
                 compute=self.compute,
                 seed=self.seed,
-                say=logger.info,
-                where=where,
+                log=logger.info,
+                executor=executor,
             )
 
     @check.public(

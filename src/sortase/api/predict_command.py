@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import storage
-from ..cluster.executor import placed
+from ..cluster.executor import executor_for
 from ..config.check import validate
 from ..config.compute import ComputeSpec
 from ..config.evaluate import PredictSpec
@@ -21,7 +21,7 @@ from ..registry.names import is_reference
 SECTIONS = ("predict", "compute")
 
 
-def predict_with(options: argparse.Namespace, say: Callable[[str], None]) -> None:
+def predict_with(options: argparse.Namespace, log: Callable[[str], None]) -> None:
     """``sortase predict --model``. Settings come from ``--config`` where it is given, and from ``--set``.
 
     Raises:
@@ -32,7 +32,7 @@ def predict_with(options: argparse.Namespace, say: Callable[[str], None]) -> Non
     from ..model.device import model_on_device
     from ..model.load import load_trained
     from ..score.made_model import check_model
-    from ..score.parts import Elsewhere
+    from ..score.parts import RemoteScorer
     from ..score.predict import predict
 
     registry, compute, settings = options.registry, ComputeSpec(), _settings(options)
@@ -51,19 +51,19 @@ def predict_with(options: argparse.Namespace, say: Callable[[str], None]) -> Non
     if is_reference(model):
         version = resolve(model, registry)
         model = version.model
-        say(f"predict: {options.model} is version {version.name}")
+        log(f"predict: {options.model} is version {version.name}")
     check_model(model)
     trained = load_trained(model)
     known = vocabulary.of_dataset(spec.dataset)
     if known is not None and trained.tokenizer is not None:
         refuse_other_tokens(f"the model {options.model}", trained.tokenizer, spec.dataset, known)
-    with placed(compute) as where:
-        elsewhere = None
-        if where.score_map is not None:
-            elsewhere = Elsewhere(map=where.score_map, model=model, dataset=spec.dataset, compute=compute)
-        with model_on_device(trained.model, None if elsewhere else compute) as precision:
-            counts = predict(trained, spec, options.output, precision, elsewhere)
-    say("predict: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    with executor_for(compute) as executor:
+        remote = None
+        if executor.score_map is not None:
+            remote = RemoteScorer(map=executor.score_map, model=model, dataset=spec.dataset, compute=compute)
+        with model_on_device(trained.model, None if remote else compute) as precision:
+            counts = predict(trained, spec, options.output, precision, remote)
+    log("predict: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     show(options.output)
 
 

@@ -26,8 +26,8 @@ from ..model.device import model_on_device, place_model
 from ..model.load import Trained, load_trained
 from ..model.task import Task
 from ..model.tokenizer import load_tokenizer
-from ..pipeline.executor import Where
-from ..prepare.subsets import Sides, Unit, divide
+from ..pipeline.executor import Executor
+from ..prepare.subsets import Splits, Unit, divide
 from ..progress import announce
 from ..runs.events import Events, read_events
 from ..runs.folder import RunFolder, contents, versions
@@ -35,7 +35,7 @@ from ..runs.untouched import untouched_by_refusal
 from ..score.collapse import Training
 from ..score.evaluate import EvaluateJob, check_scorable, closing_lines, evaluate, flat
 from ..score.made_model import check_model
-from ..score.parts import Elsewhere
+from ..score.parts import RemoteScorer
 from ..train.job import (
     Ready,
     TrainJob,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standalone:
+class TrainingCall:
     """What ``GenericClassifier.train`` was asked for."""
 
     task: Task
@@ -101,10 +101,10 @@ class Planned:
     ``ready``: its model, where this process trains it.
     """
 
-    asked: Standalone
+    asked: TrainingCall
     folder: RunFolder
     made: Split
-    sides: Sides
+    sides: Splits
     job: TrainJob
     inputs: dict[str, Any]
     done: bool
@@ -115,26 +115,26 @@ class Planned:
         return Events(self.folder)
 
 
-def train_and_score(begun: Planned, say: Log, where: Where) -> Trainer:
+def train_and_score(begun: Planned, log: Log, executor: Executor) -> Trainer:
     """Train, then score; finished work with the same inputs is taken up, not done again."""
     with untouched_by_refusal(begun.folder):
-        return _train_and_score(begun, say, where)
+        return _train_and_score(begun, log, executor)
 
 
-def _train_and_score(begun: Planned, say: Log, where: Where) -> Trainer:
+def _train_and_score(begun: Planned, log: Log, executor: Executor) -> Trainer:
     asked, output = begun.asked, begun.folder.url
-    for line in where.check_paths(asked.paths, output):
-        say(line)
+    for line in executor.check_paths(asked.paths, output):
+        log(line)
     _begin(begun)
     if begun.done:
-        say(f"{asked.fitting}: finished earlier with the same inputs, skipped")
+        log(f"{asked.fitting}: finished earlier with the same inputs, skipped")
         trained = load_trained(output, asked.task)
     elif asked.tune is not None:
-        _search(begun, say, where)
+        _search(begun, log, executor)
         trained = load_trained(output, asked.task)
     else:
-        trained = _train(begun, say, where)
-    _score(begun, trained, say, where)
+        trained = _train(begun, log, executor)
+    _score(begun, trained, log, executor)
     _announce(begun.folder.read("evaluation.json") if len(begun.sides.test) else None)
     return _finished(begun, trained)
 
@@ -151,16 +151,16 @@ def _announce(evaluation: dict[str, Any] | None) -> None:
         announce(line, logging.WARNING)
 
 
-def search(begun: Planned, say: Log, where: Where) -> Any:
+def search(begun: Planned, log: Log, executor: Executor) -> Any:
     """Search: the best trial's model is saved. Returns Ray's ``ExperimentAnalysis``.
 
     Called again with the same inputs it trains nothing again, and returns what the trials gave.
     """
     with untouched_by_refusal(begun.folder):
-        for line in where.check_paths(begun.asked.paths, begun.folder.url):
-            say(line)
+        for line in executor.check_paths(begun.asked.paths, begun.folder.url):
+            log(line)
         _begin(begun)
-        analysis = _search(begun, say, where)
+        analysis = _search(begun, log, executor)
     best = begun.folder.description()["tuning"]
     announce(
         f"The best of {best['trials']} trials is {best['best']}: {best['metric']} {best['value']:.3f} on the "
@@ -169,7 +169,7 @@ def search(begun: Planned, say: Log, where: Where) -> Any:
     return analysis
 
 
-def plan(asked: Standalone, output: str) -> Planned:
+def plan(asked: TrainingCall, output: str) -> Planned:
     """Everything that can be refused is refused here, before anything is written or started."""
     folder = RunFolder(output, model_name="")
     with naming("dataset_path"):
@@ -185,11 +185,13 @@ def plan(asked: Standalone, output: str) -> Planned:
     return Planned(asked, folder, made, sides, job, inputs, done, checked)
 
 
-def _checked(asked: Standalone, folder: RunFolder, job: TrainJob, sides: Sides, inputs: dict[str, Any]) -> Ready | None:
+def _checked(
+    asked: TrainingCall, folder: RunFolder, job: TrainJob, sides: Splits, inputs: dict[str, Any]
+) -> Ready | None:
     """The model, where this process trains it; other processes make their own."""
     folder.other_models(asked.fitting, asked.replace)
-    elsewhere = asked.tune is not None or asked.compute.max_workers > 0
-    made = ready(job, weights=not elsewhere)
+    remote = asked.tune is not None or asked.compute.max_workers > 0
+    made = ready(job, weights=not remote)
     if len(sides.test):
         with naming("eval_dataset" if asked.eval_dataset is not None else "dataset_path"):
             check_scorable(sides.test, made.trained)
@@ -198,7 +200,7 @@ def _checked(asked: Standalone, folder: RunFolder, job: TrainJob, sides: Sides, 
         check_sweep(asked.tune, job, made.trained)
     else:
         checkpoints_fit(folder, inputs, asked.replace)
-    return None if elsewhere else made
+    return None if remote else made
 
 
 def _begin(begun: Planned) -> None:
@@ -209,15 +211,15 @@ def _begin(begun: Planned) -> None:
     folder.describe(name=folder.url, versions=versions(), config=begun.inputs)
 
 
-def _train(begun: Planned, say: Log, where: Where) -> Trained:
+def _train(begun: Planned, log: Log, executor: Executor) -> Trained:
     folder = begun.folder
     claim_checkpoints(folder, begun.inputs, begun.asked.replace)
     with folder.stage("train", begun.inputs) as result:
         if begun.asked.compute.max_workers:
-            result.update(where.train(_request(begun), folder, begun.events, say, lambda: False))
+            result.update(executor.train(_request(begun), folder, begun.events, log, lambda: False))
             trained = load_trained(folder.url, begun.asked.task)
         else:
-            fitted, trained = train(begun.job, folder, begun.events, say, prepared=begun.ready)
+            fitted, trained = train(begun.job, folder, begun.events, log, prepared=begun.ready)
             result.update(fitted.summary)
     folder.describe()
     return trained
@@ -251,13 +253,13 @@ def _rows(data: str | Dataset, view: Sequences) -> Any:
     return open_dataset(data).select(view.rows) if view.hidden is None else view
 
 
-def _search(begun: Planned, say: Log, where: Where) -> Any:
+def _search(begun: Planned, log: Log, executor: Executor) -> Any:
     folder, spec = begun.folder, begun.asked.tune
     if spec is None:
         raise ConfigError("a search needs n_trials of at least 1")
     claim_sweep(folder, begun.inputs, begun.asked.replace)
     with folder.stage("tune", begun.inputs) as result:
-        swept = where.tune(spec, _request(begun), folder, begun.events, say, lambda: False)
+        swept = executor.tune(spec, _request(begun), folder, begun.events, log, lambda: False)
         named = {name: swept.summary[name] for name in ("best", "parameters")}
         result.update(named, training=swept.training, tuning=swept.summary)
     folder.describe()
@@ -276,17 +278,17 @@ def _best_job(begun: Planned) -> TrainJob:
     return replace(job, settings=settings, model=model, seed=trial_seed(parameters, job.seed))
 
 
-def _score(begun: Planned, trained: Trained, say: Log, where: Where) -> None:
+def _score(begun: Planned, trained: Trained, log: Log, executor: Executor) -> None:
     asked, sides, folder = begun.asked, begun.sides, begun.folder
     mark = folder.mark(asked.fitting)
     inputs = {"evaluate": asked.evaluation.model_dump(mode="json"), "train": mark["inputs"]}
     if not len(sides.test) or folder.is_done("evaluate", inputs, replace=True):
         return
     scored = asked.dataset if asked.eval_dataset is None else asked.eval_dataset
-    elsewhere = None
-    if where.score_map is not None and isinstance(scored, str):  # a dataset in memory is scored where it is
-        elsewhere = Elsewhere(map=where.score_map, model=folder.model, dataset=scored, compute=asked.compute)
-    precision = "fp32" if elsewhere else place_model(trained.model, asked.compute)
+    remote = None
+    if executor.score_map is not None and isinstance(scored, str):  # a dataset in memory is scored where it is
+        remote = RemoteScorer(map=executor.score_map, model=folder.model, dataset=scored, compute=asked.compute)
+    precision = "fp32" if remote else place_model(trained.model, asked.compute)
     job = EvaluateJob(
         trained=trained,
         test=sides.test,
@@ -298,7 +300,7 @@ def _score(begun: Planned, trained: Trained, say: Log, where: Where) -> None:
         training=_training(begun),
     )
     with folder.stage("evaluate", inputs) as result:
-        result["metrics"] = evaluate(job, folder.url, say, elsewhere)["metrics"]
+        result["metrics"] = evaluate(job, folder.url, log, remote)["metrics"]
     folder.describe()
 
 
@@ -308,7 +310,7 @@ def _training(begun: Planned) -> Training:
     return Training(job.settings, job.model, (description.get("training") or {}).get("steps"))
 
 
-def _inputs(asked: Standalone) -> dict[str, Any]:
+def _inputs(asked: TrainingCall) -> dict[str, Any]:
     apart = ("task", "eval_dataset", "replace", "tune", *(["mapping"] if asked.mapping is None else []))
     settings = {name: value for name, value in asdict(asked).items() if name not in apart}
     batch = asked.training.global_batch(asked.compute.max_workers)
@@ -328,7 +330,7 @@ def _inputs(asked: Standalone) -> dict[str, Any]:
     return {**dumped, **others, **search, "compute": weights}
 
 
-def _job(asked: Standalone, sides: Sides, class_map: dict[str, int]) -> TrainJob:
+def _job(asked: TrainingCall, sides: Splits, class_map: dict[str, int]) -> TrainJob:
     return TrainJob(
         task=asked.task,
         class_map=class_map,
@@ -362,7 +364,7 @@ def _request(begun: Planned) -> TrainRequest:
     )
 
 
-def _sides(asked: Standalone) -> tuple[Split, Sides]:
+def _sides(asked: TrainingCall) -> tuple[Split, Splits]:
     """Validation is taken from what is trained on; a given evaluation dataset is the whole test side."""
     split = asked.split
     if asked.eval_dataset is not None:
@@ -382,7 +384,7 @@ def _sides(asked: Standalone) -> tuple[Split, Sides]:
         return made, sides
     with naming("eval_dataset"):
         test = Sequences.open(asked.eval_dataset, asked.task.label_column)
-    return made, Sides(sides.train, sides.validation, test, "row")
+    return made, Splits(sides.train, sides.validation, test, "row")
 
 
 def class_map_of(dataset: str, task: Task, mapping: dict[str, int] | None = None) -> dict[str, int]:
@@ -437,10 +439,10 @@ def plan_scoring(
     with naming("eval_dataset_path"):
         inside, test = _own_classes(dataset, task), Sequences.open(dataset, task.label_column)
     named = dataset if isinstance(dataset, str) else "the dataset"
-    for where, found in ((f"id_class_dict_file {class_map_file}", beside), (f"eval_dataset_path {named}", inside)):
+    for executor, found in ((f"id_class_dict_file {class_map_file}", beside), (f"eval_dataset_path {named}", inside)):
         if found is not None and found != trained.class_map:
             raise InputError(
-                f"{where} has the classes {sorted(found)}, the model in {model} {sorted(trained.class_map)}; "
+                f"{executor} has the classes {sorted(found)}, the model in {model} {sorted(trained.class_map)}; "
                 "they must be the same, with the same ids"
             )
     with naming("eval_dataset_path"):
@@ -455,18 +457,18 @@ def score_saved(
     settings: EvaluateSpec,
     compute: ComputeSpec,
     seed: int,
-    say: Log,
-    where: Where,
+    log: Log,
+    executor: Executor,
 ) -> dict[str, Any]:
     """Score a saved model on a labelled dataset."""
-    elsewhere, dataset = None, planned.dataset
-    if where.score_map is not None and isinstance(dataset, str):  # a dataset in memory is scored where it is
-        for line in where.check_paths({"model_directory": planned.model, "eval_dataset_path": dataset}, output):
-            say(line)
-        elsewhere = Elsewhere(
-            map=where.score_map, model=planned.model, dataset=dataset, compute=compute, tokenizer=planned.tokenizer
+    remote, dataset = None, planned.dataset
+    if executor.score_map is not None and isinstance(dataset, str):  # a dataset in memory is scored where it is
+        for line in executor.check_paths({"model_directory": planned.model, "eval_dataset_path": dataset}, output):
+            log(line)
+        remote = RemoteScorer(
+            map=executor.score_map, model=planned.model, dataset=dataset, compute=compute, tokenizer=planned.tokenizer
         )
-    with model_on_device(planned.trained.model, None if elsewhere else compute) as precision:
+    with model_on_device(planned.trained.model, None if remote else compute) as precision:
         job = EvaluateJob(
             trained=planned.trained,
             test=planned.test,
@@ -476,7 +478,7 @@ def score_saved(
             precision=precision,
             seed=seed,
         )
-        evaluation = evaluate(job, output, say, elsewhere)
+        evaluation = evaluate(job, output, log, remote)
     if evaluation["learnt_nothing"]:
         announce(evaluation["learnt_nothing"]["words"], logging.WARNING)
     return flat(evaluation)

@@ -53,7 +53,9 @@ def _results(
 class _Worker:
     """What an actor is."""
 
-    def __init__(self, function: Callable[[Any], Any], reached: StorageSpec, keeps: logs.LogPlace | None, number: int):
+    def __init__(
+        self, function: Callable[[Any], Any], reached: StorageSpec, keeps: logs.LogDestination | None, number: int
+    ):
         storage.configure(reached)
         self.kept = ExitStack()
         self.kept.enter_context(logs.kept_logs(keeps, str(number)))

@@ -34,7 +34,7 @@ class _Board:
         """Why, or None."""
         return self.stop
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self.lines.append(line)
 
     def report(self, number: int, step: int, metrics: Metrics) -> None:
@@ -60,8 +60,8 @@ class Board:
         reason = self._answer(self.actor.should_stop.remote())
         return None if reason is None else str(reason)
 
-    def say(self, line: str) -> None:
-        self.actor.say.remote(line)
+    def log(self, line: str) -> None:
+        self.actor.log.remote(line)
 
     def report(self, number: int, step: int, metrics: Metrics) -> None:
         self.actor.report.remote(number, step, metrics)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..config.compute import ComputeSpec
-from ..pipeline.executor import Here, Swept, Where
+from ..pipeline.executor import Executor, LocalExecutor, TuneResult
 from ..types import Log
 
 if TYPE_CHECKING:
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def placed(compute: ComputeSpec, *, always: bool = False) -> Iterator[Where]:
+def executor_for(compute: ComputeSpec, *, always: bool = False) -> Iterator[Executor]:
     """Where to compute, connected as long as the block lasts. ``always``: on Ray also where ``compute`` has no workers,
     as a search of hyperparameters needs it."""
     if not (compute.uses_ray or always):
-        yield Here()
+        yield LocalExecutor()
         return
     from .connect import connected
 
     with connected(compute):
-        yield OnRay(compute)
+        yield RayExecutor(compute)
 
 
-class OnRay(Here):
+class RayExecutor(LocalExecutor):
     """Training on workers, and what else ``compute`` gives workers to; the rest in this process."""
 
     def __init__(self, compute: ComputeSpec):
@@ -61,13 +61,13 @@ class OnRay(Here):
         return check_visible(paths, output)
 
     def train(
-        self, request: TrainRequest, folder: RunFolder, events: Events, say: Log, should_stop: Callable[[], bool]
+        self, request: TrainRequest, folder: RunFolder, events: Events, log: Log, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         from .train import train
 
         if not request.compute.max_workers:
-            return super().train(request, folder, events, say, should_stop)
-        return train(request, folder, events, say, should_stop)
+            return super().train(request, folder, events, log, should_stop)
+        return train(request, folder, events, log, should_stop)
 
     def tune(
         self,
@@ -75,9 +75,9 @@ class OnRay(Here):
         request: TrainRequest,
         folder: RunFolder,
         events: Events,
-        say: Log,
+        log: Log,
         should_stop: Callable[[], bool],
-    ) -> Swept:
+    ) -> TuneResult:
         from .sweep import tune
 
-        return tune(spec, request, folder, events, say, should_stop)
+        return tune(spec, request, folder, events, log, should_stop)

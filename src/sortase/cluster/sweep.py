@@ -21,7 +21,7 @@ from typing import Any
 
 from ..config.tune import TuneSpec
 from ..errors import CancelledError, ConfigError, SortaseError, WorkFailedError
-from ..pipeline.executor import Swept
+from ..pipeline.executor import TuneResult
 from ..redact import redacted
 from ..runs.events import Events, read_events
 from ..runs.folder import RunFolder
@@ -44,9 +44,9 @@ def tune(
     request: TrainRequest,
     folder: RunFolder,
     events: Events,
-    say: Log,
+    log: Log,
     should_stop: Callable[[], bool],
-) -> Swept:
+) -> TuneResult:
     """Search, and save the best trial's model below ``folder.model``; it is durable when this returns.
 
     Called again for the same folder it continues: finished trials are not trained again, others go on from their
@@ -63,15 +63,15 @@ def tune(
         raise ConfigError("tune needs evaluations to compare trials, but train.eval_strategy is 'no'")
     with connected(request.compute):
         read = read_space(spec.space)
-        slots = find_slots(spec, request.compute, say)
+        slots = find_slots(spec, request.compute, log)
         for note in request.settings.notes:
-            say(f"tune: {note}")
-        say(f"tune: {spec.trials} trials, {slots.trials} at a time")
+            log(f"tune: {note}")
+        log(f"tune: {spec.trials} trials, {slots.trials} at a time")
         rows = Leaderboard(folder, lower=mode == "min")
         rows.load()
         rows.trials = {number: row for number, row in rows.trials.items() if number < spec.trials}
         search = proposals(spec.search, read, request.seed, mode, len(rows.trials))
-        sweep = _Sweep(spec, request, rows, slots, search, (metric, mode), events, say)
+        sweep = _Sweep(spec, request, rows, slots, search, (metric, mode), events, log)
         started = time.monotonic()
         analysis = sweep.run(should_stop)
         return sweep.result(analysis, time.monotonic() - started)
@@ -89,11 +89,11 @@ class _Sweep:
         search: Proposals,
         compared: tuple[str, str],
         events: Events,
-        say: Log,
+        log: Log,
     ):
         self.spec, self.request, self.rows, self.slots, self.search = spec, request, rows, slots, search
         self.metric, self.mode = compared
-        self.events, self.say = events, say
+        self.events, self.log = events, log
         self.settled = {number: row for number, row in rows.trials.items() if row.settled}
         self.todo = deque(n for n in range(spec.trials) if n not in self.settled or self.settled[n].status != "failed")
         self.live: dict[str, int] = {}
@@ -105,7 +105,7 @@ class _Sweep:
         for number, row in sorted(self.settled.items()):
             self.search.learn(number, row.parameters, None if row.status == "failed" else row.metric)
         if self.settled:
-            say(f"tune: {len(self.settled)} trials were finished before")
+            log(f"tune: {len(self.settled)} trials were finished before")
 
     def run(self, should_stop: Callable[[], bool]) -> Any:
         """Beside a loop of our own, so that Ray does not take over the driver's signals."""
@@ -209,7 +209,7 @@ class _Sweep:
         if lost or (isinstance(cause, SortaseError) and passing):
             self.losses[number] += 1
             if self.losses[number] <= self.request.compute.max_failures:
-                self.say(f"tune: {row.name} was lost ({_words(cause)}); it goes on from its newest checkpoint")
+                self.log(f"tune: {row.name} was lost ({_words(cause)}); it goes on from its newest checkpoint")
                 self.todo.appendleft(number)
                 return
         self._put(replace(row, status="failed", error=_words(cause), final=not passing, finished=_now()))
@@ -238,10 +238,10 @@ class _Sweep:
             return
         if row.status != "unfinished":
             found = row.error or f"{self.metric} {row.metric}"
-            self.say(f"tune: {row.name} {row.status}: {found}")
+            self.log(f"tune: {row.name} {row.status}: {found}")
             self.events.write("tune", row.status, trial=row.name, metric=row.metric, words=row.error)
 
-    def result(self, analysis: Any, seconds: float) -> Swept:
+    def result(self, analysis: Any, seconds: float) -> TuneResult:
         """The best model in its place, and what run.json tells."""
         rows = self.rows
         self.events.flush()
@@ -276,7 +276,7 @@ class _Sweep:
         folder = trial_folder(rows.folder, best.number)
         told = folder.description()
         self._take_timeline(folder)
-        return Swept(analysis, summary, told.get("training") or {})
+        return TuneResult(analysis, summary, told.get("training") or {})
 
     def _starts(self) -> dict[str, float | None]:
         """Seconds from a trial's hyperparameters to its training, in a new process and in one that is kept."""

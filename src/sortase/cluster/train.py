@@ -40,7 +40,7 @@ def train(
     request: TrainRequest,
     folder: RunFolder,
     events: Events,
-    say: Log,
+    log: Log,
     should_stop: Callable[[], bool],
     *,
     report: Report | None = None,
@@ -58,13 +58,13 @@ def train(
         size = Size(compute)
         size.ask_autoscaler(compute.max_workers)
         try:
-            return _until_finished(Work(request, folder, None), size, events, say, should_stop, report)
+            return _until_finished(Work(request, folder, None), size, events, log, should_stop, report)
         finally:
             size.ask_autoscaler(0)
 
 
 def _until_finished(
-    todo: Work, size: Size, events: Events, say: Log, should_stop: Callable[[], bool], report: Report | None
+    todo: Work, size: Size, events: Events, log: Log, should_stop: Callable[[], bool], report: Report | None
 ) -> dict[str, Any]:
     compute = size.compute
     told: dict[str, Any] = {"starts": 0, "crashes": 0, "preemptions": 0}
@@ -81,7 +81,7 @@ def _until_finished(
         told["starts"] += 1
         started = time.monotonic()
         try:
-            outcome = _start(todo, open_board(), workers, size, say, should_stop, report)
+            outcome = _start(todo, open_board(), workers, size, log, should_stop, report)
         except _NoRoom as error:
             if not size.is_range:
                 raise InfrastructureError(str(error)) from error
@@ -92,7 +92,7 @@ def _until_finished(
             tell("lost", str(crash))
             if told["crashes"] > compute.max_failures:
                 raise _final(crash, compute) from crash
-            say(f"train: {crash}; starting again from the newest checkpoint")
+            log(f"train: {crash}; starting again from the newest checkpoint")
             continue
         events.another_writes()
         if "summary" in outcome:
@@ -104,9 +104,9 @@ def _until_finished(
         if outcome["stopped"] == "preempted":
             told["preemptions"] += 1
             size.leaving.update(outcome["nodes"])
-            say("train: a node is being taken away; the checkpoint is stored, continuing on what is left")
+            log("train: a node is being taken away; the checkpoint is stored, continuing on what is left")
         else:
-            say("train: there is room for more workers; the checkpoint is stored, continuing with them")
+            log("train: there is room for more workers; the checkpoint is stored, continuing with them")
 
 
 class _NoRoom(Exception):  # noqa: N818 - not an error where the number of workers may change
@@ -130,14 +130,14 @@ def _start(
     board: Board,
     workers: int,
     size: Size,
-    say: Log,
+    log: Log,
     should_stop: Callable[[], bool],
     report: Report | None,
 ) -> dict[str, Any]:
     """One group of workers, from its start to its end."""
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="train-driver")
     fitting = pool.submit(_fit, replace(todo, board=board), workers, size)
-    heard = _Heard(board, say, report)
+    heard = _Heard(board, log, report)
     try:
         while not fitting.done():
             wish = "asked" if should_stop() else "resize" if size.could_grow(workers) else None
@@ -154,8 +154,8 @@ def _start(
 class _Heard:
     """What the workers have told by the board. One that is lost holds nothing up: lines are lost with it."""
 
-    def __init__(self, board: Board, say: Log, report: Report | None):
-        self.board, self.say, self.report = board, say, report
+    def __init__(self, board: Board, log: Log, report: Report | None):
+        self.board, self.log, self.report = board, log, report
         self.told: set[int] = set()
         self.silent = 0
 
@@ -171,7 +171,7 @@ class _Heard:
         except SilentBoardError as error:
             self.silent += 1
             if self.silent == 1:
-                self.say(f"train: the workers go on, but are not heard at the moment ({error})")
+                self.log(f"train: the workers go on, but are not heard at the moment ({error})")
             if wish == "asked" and self.silent >= SILENCES:
                 raise CancelledError(
                     "stopped; the workers could not be asked for a checkpoint, the newest one is from before"
@@ -179,7 +179,7 @@ class _Heard:
             return
         self.silent = 0
         for line in lines:
-            self.say(line)
+            self.log(line)
         self.reports(reports)
 
     def reports(self, found: Mapping[int, tuple[int, Metrics]]) -> None:
@@ -222,8 +222,8 @@ def _fit(todo: Work, workers: int, size: Size) -> dict[str, Any]:
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
-            log = todo.folder.path("logs", f"lost-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt")
-            storage.write_bytes(log, redacted(str(error)).encode())
+            record = todo.folder.path("logs", f"lost-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt")
+            storage.write_bytes(record, redacted(str(error)).encode())
             raise _understood(error) from error
     return dict(result.return_value)
 

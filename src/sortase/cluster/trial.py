@@ -48,7 +48,7 @@ class Sweep:
     settled: Mapping[int, Row]
     board: Board
     storage: StorageSpec = field(default_factory=storage.configured)
-    keeps: logs.LogPlace | None = field(default_factory=logs.place)
+    keeps: logs.LogDestination | None = field(default_factory=logs.place)
 
 
 def trial_request(

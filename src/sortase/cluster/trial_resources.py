@@ -34,7 +34,7 @@ class Slots:
         return PlacementGroupFactory([self.bundle], **labels)
 
 
-def find_slots(spec: TuneSpec, compute: ComputeSpec, say: Log) -> Slots:
+def find_slots(spec: TuneSpec, compute: ComputeSpec, log: Log) -> Slots:
     """Ray must be connected.
 
     Raises:
@@ -43,7 +43,7 @@ def find_slots(spec: TuneSpec, compute: ComputeSpec, say: Log) -> Slots:
     alone = compute.max_workers <= 1 and compute.deepspeed is None
     one = _alone(spec, compute) if alone else _together(compute)
     for line in check_resources(one, trials=spec.trials):
-        say(f"tune: {line}")
+        log(f"tune: {line}")
     most = min(spec.trials, max(1, _places(one) // one.max_workers), spec.max_concurrent or spec.trials)
     asked = asked_workers(one)
     bundle = {name: float(amount) for name, amount in asked.each.items() if amount} if alone else NOTHING

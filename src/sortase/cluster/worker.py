@@ -30,7 +30,7 @@ class Work:
     folder: RunFolder
     board: Board | None
     storage: StorageSpec = field(default_factory=storage.configured)
-    keeps: logs.LogPlace | None = field(default_factory=logs.place)
+    keeps: logs.LogDestination | None = field(default_factory=logs.place)
 
 
 def work(config: dict[str, Any]) -> dict[str, Any]:
@@ -60,23 +60,23 @@ def _work(todo: Work, ranks: JoinedRanks) -> dict[str, Any]:
             leaving[:] = info.preempted_node_ids
         return info is not None
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         if ranks.is_first:
-            board.say(line)
+            board.log(line)
 
     def report(step: int, metrics: Metrics) -> None:
         if ranks.is_first:
             board.report(len(reports), step, metrics)
             reports.append((step, metrics))
 
-    progress.tell(say)
+    progress.tell(log)
     watch = StopWatch(board, ranks, drained, time.monotonic)
     try:
         events = Events(todo.folder) if ranks.is_first else NoEvents()
         if ranks.is_first:
             events.listeners.append(Gauges(todo.request.name))
         with recording(partial(belongs, todo.folder.url)) as record:
-            fitted, _ = train(todo.request.job(), todo.folder, events, say, watch, report=report, ranks=ranks)
+            fitted, _ = train(todo.request.job(), todo.folder, events, log, watch, report=report, ranks=ranks)
     except FencedError:
         raise
     except CancelledError as error:

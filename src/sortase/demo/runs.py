@@ -81,9 +81,9 @@ def token_settings(output: str) -> dict[str, Any]:
 RUNS = {"sequence": sequence_settings, "token": token_settings}
 
 
-def demo(output: str, only: str | None, replace: bool, say: Log, should_stop: Callable[[], bool]) -> Iterator[str]:
+def demo(output: str, only: str | None, replace: bool, log: Log, should_stop: Callable[[], bool]) -> Iterator[str]:
     """Do the runs; yields the path of each report."""
     for kind, settings in RUNS.items():
         if only in (None, kind):
-            say(f"demo: {kind}")
-            yield run(check(settings(output)), replace=replace, say=say, should_stop=should_stop)
+            log(f"demo: {kind}")
+            yield run(check(settings(output)), replace=replace, log=log, should_stop=should_stop)

@@ -36,7 +36,7 @@ Stop = Callable[[], bool]
 LOOK_EVERY = 2.0  # seconds
 
 
-def plan(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def plan(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     """Of a run on the cluster that is named, or of one on this machine."""
     if named(options):
         found = _planned(target_of(options))
@@ -66,7 +66,7 @@ def _planned(target: Target) -> Plan:
     return found
 
 
-def submit(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def submit(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     target = target_of(options)
     if not options.no_checks:
         checked = Plan()
@@ -75,26 +75,26 @@ def submit(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
             hint = "; --no-checks submits without looking from here" if isinstance(error, InfrastructureError) else ""
             raise type(error)(f"{error}{hint}; nothing was submitted")
     made = target.submit()
-    say(f"{target.place}: {'submitted' if made else 'was submitted before; attached to it'}")
+    log(f"{target.place}: {'submitted' if made else 'was submitted before; attached to it'}")
     if options.detach:
         show(target.name)
-        say(f"come back with: {again(options, 'submit')}   or: {again(options, 'status')}")
+        log(f"come back with: {again(options, 'submit')}   or: {again(options, 'status')}")
         return
     show(target.submission.folder.url)
-    state = follow(target, options, again(options, "submit"), should_stop, say)
+    state = follow(target, options, again(options, "submit"), should_stop, log)
     if not made and state.is_over and state.phase != "succeeded":
-        say(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
+        log(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
     end_as(state, target)
 
 
-def follow(target: Target, options: argparse.Namespace, comes_back: str, should_stop: Stop, say: Log) -> State:
+def follow(target: Target, options: argparse.Namespace, comes_back: str, should_stop: Stop, log: Log) -> State:
     """Show the log to the end; CancelledError where the wait is interrupted, which says how to come back."""
     follower = Follower(
-        target.backend, target.name, say, _show, start_seconds=options.start_timeout, should_stop=should_stop
+        target.backend, target.name, log, _show, start_seconds=options.start_timeout, should_stop=should_stop
     )
     state = follower.end()
     if state is None:
-        say(f"no longer waiting; the run goes on. Come back with: {comes_back}")
+        log(f"no longer waiting; the run goes on. Come back with: {comes_back}")
         raise CancelledError("the wait was interrupted, not the run")
     return state
 
@@ -130,7 +130,7 @@ def _outcome(target: Target) -> tuple[int, str] | None:
     return (of_it[-1]["exit_code"], of_it[-1]["error"] or of_it[-1]["state"]) if of_it else None
 
 
-def status(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def status(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     """From the cluster, where it has the run, and from the run folder, which outlives it."""
     target, folder = target_or_folder(options)
     told: dict[str, Any] = {}
@@ -155,13 +155,13 @@ def status(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     except (MissingInputError, InfrastructureError) as error:
         if not told or (target and told["job"]["phase"] == "absent"):
             for line in lines:
-                say(line)
+                log(line)
             raise
         lines.append(f"folder     {error}")
     show(json.dumps(told, indent=2) if options.json else "\n".join(lines))
 
 
-def logs(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def logs(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     """Of the run folder; where it has none, or cannot be read from here, the driver's from the cluster."""
     target, folder = target_or_folder(options)
     try:
@@ -169,7 +169,7 @@ def logs(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     except SortaseError as error:
         if target is None:
             raise
-        say(f"the run folder cannot be read from here ({error}); the driver's log from the cluster:")
+        log(f"the run folder cannot be read from here ({error}); the driver's log from the cluster:")
         names = []
     if target is None and not names:
         raise MissingInputError(f"{folder.url} has no logs")
@@ -207,11 +207,11 @@ def _is_over(folder: RunFolder, attempt: str) -> bool:
     return ended or bool(begun and begun["number"] > int(attempt.removeprefix("attempt-") or 0))
 
 
-def cancel(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def cancel(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     """Ask the run to keep a checkpoint and end; then remove its job from the cluster."""
     target, folder = target_or_folder(options)
     if target is not None and target.backend.state(target.name).is_over:
-        say(f"{target.place} is over; nothing to cancel")
+        log(f"{target.place} is over; nothing to cancel")
         return
     asked = None
     try:
@@ -219,12 +219,12 @@ def cancel(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     except SortaseError as error:
         if target is None:
             raise
-        say(f"the run folder cannot be reached from here ({error}); the run may lose steps since its last checkpoint")
+        log(f"the run folder cannot be reached from here ({error}); the run may lose steps since its last checkpoint")
     if asked is None and target is None:
         raise ConfigError(f"nothing works on {folder.url}")
     if asked is not None:
-        say(f"asked attempt {asked} to keep a checkpoint and end")
-        ended = _wait_for_outcome(folder, asked, options.grace, should_stop, say)
+        log(f"asked attempt {asked} to keep a checkpoint and end")
+        ended = _wait_for_outcome(folder, asked, options.grace, should_stop, log)
         if not ended and target is None:
             raise InfrastructureError(
                 f"attempt {asked} has not ended within {options.grace:.0f} s; it may be gone without a word"
@@ -234,15 +234,15 @@ def cancel(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
             target.backend.delete(target.name)
         elif asked is None:
             raise ConfigError(f"there is no {target.place}, and nothing works on {folder.url}")
-        say(f"{target.place} is cancelled; --attempt {target.submission.attempt + 1} continues from {folder.url}")
+        log(f"{target.place} is cancelled; --attempt {target.submission.attempt + 1} continues from {folder.url}")
 
 
-def _wait_for_outcome(folder: RunFolder, attempt: int, seconds: float, should_stop: Stop, say: Log) -> bool:
+def _wait_for_outcome(folder: RunFolder, attempt: int, seconds: float, should_stop: Stop, log: Log) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not should_stop():
         outcome = folder.read(f"logs/attempt-{attempt}/outcome.json")
         if outcome is not None:
-            say(f"attempt {attempt} ended: {outcome['error'] or outcome['state']}")
+            log(f"attempt {attempt} ended: {outcome['error'] or outcome['state']}")
             return True
         time.sleep(1)
     return False

@@ -29,7 +29,7 @@ class Follower:
 
     backend: Backend
     name: str
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     show: Callable[[str], None]
     start_seconds: float = 600.0
     should_stop: Callable[[], bool] = lambda: False
@@ -62,7 +62,7 @@ class Follower:
             self._tell(state.words)
             for trouble in state.troubles:
                 if trouble not in self._troubles:
-                    self.say(trouble)
+                    self.log(trouble)
             self._troubles = state.troubles
             if state.is_over or state.phase == "absent":
                 return state
@@ -86,9 +86,9 @@ class Follower:
         except SortaseError as error:
             if str(error) != self._unread:
                 self._unread = str(error)
-                self.say(self._unread)
+                self.log(self._unread)
 
     def _tell(self, words: str) -> None:
         if words != self._said:
             self._said = words
-            self.say(words)
+            self.log(words)

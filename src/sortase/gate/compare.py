@@ -23,13 +23,13 @@ from ..model.load import Trained, load_trained
 from ..model.metrics.bootstrap import Groups, affordable
 from ..model.metrics.metrics import Metrics
 from ..score.evaluate import EvaluateJob, compare
-from ..score.parts import Elsewhere, divide
+from ..score.parts import RemoteScorer, divide
 from ..types import Log
 from . import fairness
 from .fairness import Contender, vocabulary_digest
 from .judge import refuse_coarse, refuse_few_groups
-from .paired import Entrant, Local, Rounds, distant, score_all
-from .result import Measured, Result, Rival, classes_of
+from .paired import Local, PairedModel, Rounds, remote_model, score_all
+from .result import BaselineScores, ModelScores, Result, classes_of
 
 __all__ = ["Contender", "contest", "vocabulary_digest"]
 
@@ -48,9 +48,9 @@ def contest(
     tokenised: tuple[str, str | None] | None = None,
     train: Sequences | None = None,
     compute: ComputeSpec | None = None,
-    elsewhere: Callable[[str], Elsewhere] | None = None,
+    remote: Callable[[str], RemoteScorer] | None = None,
     seed: int = 0,
-    say: Log = lambda words: None,
+    log: Log = lambda words: None,
 ) -> Result:
     """Score the challenger, and the champion if there is one.
 
@@ -61,7 +61,7 @@ def contest(
             are resampled. Rows of a group are equal numbers. With unit ``token`` they say nothing.
         tokenised: of a frozen set, its name for words and the digest of its vocabulary where that is known.
         train: the challenger's training side, for the baseline of ``must_beat_baseline``.
-        elsewhere: for a model's URL the processes that score it; its dataset is the one whose rows ``test`` shows, and
+        remote: for a model's URL the processes that score it; its dataset is the one whose rows ``test`` shows, and
             both models are sent to the challenger's processes.
 
     Raises:
@@ -96,15 +96,15 @@ def contest(
                 f"the intervals rest on {known.count} groups and are too narrow: with fewer than {FEW_GROUPS}, what is "
                 "called beyond noise may be chance, above all of classes that few groups have"
             )
-    say(f"gate: {' and '.join(called)} on {len(test):,} rows")
+    log(f"gate: {' and '.join(called)} on {len(test):,} rows")
     make = partial(Metrics, ours.classes, bootstrap=spec.bootstrap, seed=seed, cluster=unit, groups=known)
-    metrics, speeds = _scored(contenders, loaded, test, make, spec, compute or ComputeSpec(), elsewhere)
-    measured = [Measured.of(*each) for each in zip((c.name for c in contenders), metrics, speeds, strict=True)]
+    metrics, speeds = _scored(contenders, loaded, test, make, spec, compute or ComputeSpec(), remote)
+    measured = [ModelScores.of(*each) for each in zip((c.name for c in contenders), metrics, speeds, strict=True)]
     rival = None
     if spec.must_beat_baseline:
         rival = _own(challenger)
         if train is not None:
-            rival = _fitted(ours, test, train, unit, spec, seed, known, metrics[0], say)
+            rival = _fitted(ours, test, train, unit, spec, seed, known, metrics[0], log)
     return Result(
         challenger=measured[0],
         champion=measured[1] if champion else None,
@@ -175,14 +175,14 @@ def _scored(
     make: Callable[[], Metrics],
     spec: GateSpec,
     compute: ComputeSpec,
-    elsewhere: Callable[[str], Elsewhere] | None,
+    remote: Callable[[str], RemoteScorer] | None,
 ) -> tuple[list[Metrics], list[float]]:
-    entrants: list[Entrant] = []
-    there = [elsewhere(each.model) for each in contenders] if elsewhere is not None else []
+    entrants: list[PairedModel] = []
+    there = [remote(each.model) for each in contenders] if remote is not None else []
     with ExitStack() as placed:
         for place, trained in enumerate(loaded):
             if there:
-                entrants.append(distant(there[place], trained, test, spec.batch_size))
+                entrants.append(remote_model(there[place], trained, test, spec.batch_size))
             else:
                 precision = placed.enter_context(model_on_device(trained.model, compute))
                 entrants.append(Local(trained, test, spec.batch_size, precision))
@@ -200,8 +200,8 @@ def _fitted(
     seed: int,
     groups: Groups | None,
     metrics: Metrics,
-    say: Log,
-) -> Rival:
+    log: Log,
+) -> BaselineScores:
     """Fitted anew, and measured on the very same rows."""
     job = EvaluateJob(
         trained=trained,
@@ -213,11 +213,11 @@ def _fitted(
         seed=seed,
         groups=groups,
     )
-    found = compare(job, train, metrics, say)
+    found = compare(job, train, metrics, log)
     return _best(found, metrics.result()["metrics"]["macro_f1"], "fitted on the challenger's training side")
 
 
-def _own(challenger: Contender) -> Rival | None:
+def _own(challenger: Contender) -> BaselineScores | None:
     found = challenger.evaluation
     if not found or not found.get("baseline"):
         return None
@@ -226,10 +226,10 @@ def _own(challenger: Contender) -> Rival | None:
     )
 
 
-def _best(found: dict[str, Any], ours: float | None, source: str) -> Rival:
+def _best(found: dict[str, Any], ours: float | None, source: str) -> BaselineScores:
     learnt = found["logistic_regression"]
     each = [(found["majority"], "the majority class"), (learnt, f"logistic regression on {learnt['features']}")]
     known = [(rival["metrics"]["macro_f1"], name) for rival, name in each if rival["metrics"]["macro_f1"] is not None]
     value, name = max(reversed(known), key=lambda one: one[0], default=(np.nan, "the baseline"))
     interval = found["difference"]
-    return Rival(name, None if np.isnan(value) else float(value), ours, interval, source)
+    return BaselineScores(name, None if np.isnan(value) else float(value), ours, interval, source)

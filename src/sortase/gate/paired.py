@@ -20,14 +20,14 @@ from ..model.load import Trained
 from ..model.metrics.metrics import Metrics
 from ..model.scores import Scores
 from ..progress import Progress
-from ..score.parts import Elsewhere, Part, Scorer
+from ..score.parts import Part, RemoteScorer, Scorer
 from ..score.predictions import PredictionTable
 
 WARMING = 4  # rows
 TURNS = 4  # how often each model is timed at least, where speed decides
 
 
-class Entrant(Protocol):
+class PairedModel(Protocol):
     def stream(self, part: Part) -> tuple[Sequences, Iterator[Scores]]:
         """The rows of the part, and the model's scores."""
 
@@ -50,17 +50,17 @@ class Local:
         return rows, stream(self.trained, rows, batch_size=self.batch_size, precision=self.precision)
 
 
-def distant(elsewhere: Elsewhere, trained: Trained, test: Sequences, batch_size: int) -> Scorer:
+def remote_model(remote: RemoteScorer, trained: Trained, test: Sequences, batch_size: int) -> Scorer:
     """The same model wherever this is sent; it writes no files."""
     table = PredictionTable(trained.classes, tokens=False, labels=True)
-    return Scorer.of(elsewhere, trained, test, batch_size, table, folder="")
+    return Scorer.of(remote, trained, test, batch_size, table, folder="")
 
 
 @dataclass(frozen=True)
 class Rounds:
     """All models on a part of the rows; what is sent to other processes."""
 
-    entrants: tuple[Entrant, ...]
+    entrants: tuple[PairedModel, ...]
     metrics: Callable[[], Metrics]
 
     def __call__(self, part: Part) -> tuple[list[Metrics], list[float]]:
@@ -100,7 +100,7 @@ def _timed(found: Iterator[Scores], metrics: Metrics) -> float:
 
 
 def score_all(
-    rounds: Rounds, parts: list[Part], elsewhere: Elsewhere | None, timed: bool
+    rounds: Rounds, parts: list[Part], remote: RemoteScorer | None, timed: bool
 ) -> tuple[list[Metrics], list[float]]:
     """Metrics of each model, and its rows per second on one worker.
 
@@ -111,7 +111,7 @@ def score_all(
     total = [rounds.metrics() for _ in rounds.entrants]
     seconds = [0.0] * len(total)
     with Progress(sum(len(part.rows) for part in todo), "gate") as progress:
-        for part, times in zip(todo, _played(rounds, todo, len(parts), elsewhere, total), strict=True):
+        for part, times in zip(todo, _played(rounds, todo, len(parts), remote, total), strict=True):
             seconds = [one + two for one, two in zip(seconds, times, strict=True)]
             progress.update(len(part.rows))
     rows = sum(len(part.rows) for part in todo)
@@ -119,14 +119,14 @@ def score_all(
 
 
 def _played(
-    rounds: Rounds, todo: list[Part], counting: int, elsewhere: Elsewhere | None, total: list[Metrics]
+    rounds: Rounds, todo: list[Part], counting: int, remote: RemoteScorer | None, total: list[Metrics]
 ) -> Iterator[list[float]]:
     """Seconds of each part; of the first ``counting`` ones the scores go into ``total``."""
-    if elsewhere is None:
+    if remote is None:
         for part in todo:
             yield rounds.play(part, total if part.number < counting else [rounds.metrics() for _ in total])
         return
-    results = elsewhere.map(rounds, todo)
+    results = remote.map(rounds, todo)
     try:
         for part, (found, seconds) in zip(todo, results, strict=True):
             if part.number < counting:

@@ -16,7 +16,7 @@ from .verdict import words_of
 
 
 @dataclass(frozen=True)
-class Moved:
+class AliasMove:
     """``record`` is None where the alias meant the version already."""
 
     alias: str
@@ -37,7 +37,7 @@ def promote(
     rules: GateSpec | None = None,
     gate: tuple[dict[str, Any], str] | None = None,
     by: str = "person",
-) -> Moved:
+) -> AliasMove:
     """Let the alias mean this version. ``override``: why no passed gate is needed. ``seen``: the aliases when the
     gate compared, where the caller knows. ``gate``: the verdict to rely on, with its URL; by default the newest
     one, by these ``rules`` where they are given. ``by``: person, or retrain.
@@ -53,11 +53,11 @@ def promote(
     if alias != CHAMPION:
         version.check()
         record = move(model.url, alias, version.name, kind="set", why=why or override, asked=asked)
-        return Moved(alias, version, record["before"] if record else None, record)
+        return AliasMove(alias, version, record["before"] if record else None, record)
     current = table(model.url)
     before = current.aliases.get(CHAMPION)
     if before == version.name:
-        return Moved(alias, version, before, None)
+        return AliasMove(alias, version, before, None)
     if seen is not None:
         refuse_moved(model.url, alias, seen, current)
     gate = gate or newest(model, version, before, rules)
@@ -66,7 +66,7 @@ def promote(
     version.verify()
     told = {"gate": gate and gate[1], "override": override, "by": by}
     record = move(model.url, alias, version.name, kind="promote", seen=current, why=why, asked=asked, **told)
-    return Moved(alias, version, before, record)
+    return AliasMove(alias, version, before, record)
 
 
 def _require(
@@ -103,7 +103,7 @@ def rollback(
     alias: str = CHAMPION,
     why: str | None = None,
     asked: dict[str, str] | None = None,
-) -> Moved:
+) -> AliasMove:
     """Let the alias mean what it meant before the promotion that holds now, or the version named.
 
     Raises:
@@ -134,4 +134,4 @@ def rollback(
         override=None,
         gate=None,
     )
-    return Moved(alias, version, current, record)
+    return AliasMove(alias, version, current, record)

@@ -17,7 +17,7 @@ NORMAL = 1.959964  # standard deviations that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
-class Measured:
+class ModelScores:
     """A model on the evaluation set: ``figures`` as evaluation.json has them, ``rows_per_second`` of one worker."""
 
     name: str
@@ -26,7 +26,7 @@ class Measured:
     rows_per_second: float
 
     @classmethod
-    def of(cls, name: str, metrics: Metrics, rows_per_second: float) -> Measured:
+    def of(cls, name: str, metrics: Metrics, rows_per_second: float) -> ModelScores:
         return cls(name, metrics.result(), metrics.replicates, rows_per_second)
 
     def value(self, metric: str) -> float | None:
@@ -89,7 +89,7 @@ class OneClass:
 
 
 @dataclass(frozen=True)
-class Rival:
+class BaselineScores:
     """The best simple classifier. ``ours`` is the challenger's macro F1 on the rows that this one was measured on."""
 
     name: str
@@ -106,9 +106,9 @@ class Result:
     ``groups``: how many groups of rows were resampled for the intervals, None where that were rows or tokens.
     """
 
-    challenger: Measured
-    champion: Measured | None
-    rival: Rival | None
+    challenger: ModelScores
+    champion: ModelScores | None
+    rival: BaselineScores | None
     classes: list[OneClass]
     rows: int
     unit: str
@@ -135,7 +135,7 @@ class Result:
         return ours - theirs, mine.difference(others, metric) if known else None
 
 
-def classes_of(names: list[str], challenger: Measured, champion: Measured | None) -> list[OneClass]:
+def classes_of(names: list[str], challenger: ModelScores, champion: ModelScores | None) -> list[OneClass]:
     ours = challenger.recalls()
     changes = None if champion is None else ours - champion.recalls()
     units = _units(challenger)
@@ -154,7 +154,7 @@ def classes_of(names: list[str], challenger: Measured, champion: Measured | None
     ]
 
 
-def _units(measured: Measured) -> list[int]:
+def _units(measured: ModelScores) -> list[int]:
     by_token = measured.figures["per_token_type"]
     if by_token is not None:
         return [sum(row) for row in by_token["confusion_matrix"]]

@@ -8,7 +8,7 @@ from typing import Any
 from ..config.gate import GateSpec
 from ..runs.folder import digest
 from .judge import Row, rare, uncompared, untested, worse_classes
-from .result import Measured, OneClass, Result
+from .result import ModelScores, OneClass, Result
 
 FORMAT = 1
 HEAD = ("rule", "limit", "challenger", "champion", "difference", "95 % interval", "result")
@@ -72,7 +72,7 @@ def _class(one: OneClass) -> dict[str, Any]:
     }
 
 
-def _model(measured: Measured) -> dict[str, Any]:
+def _model(measured: ModelScores) -> dict[str, Any]:
     figures = measured.figures
     return {
         "name": measured.name,

@@ -25,7 +25,7 @@ WORK = 2e9  # features x classes x iterations, 2 to 3e8 a second on one core; ro
 WINDOW = 2048
 
 
-class Learnt(NamedTuple):
+class FittedBaseline(NamedTuple):
     """A fitted classifier, from how many units it learnt, and in how many rows these were."""
 
     predictor: Predictor
@@ -33,7 +33,7 @@ class Learnt(NamedTuple):
     rows: int
 
 
-Learner = Callable[[Sequences, int, int], Learnt]
+Learner = Callable[[Sequences, int, int], FittedBaseline]
 
 
 def majority(train: Sequences, classes: int, seed: int) -> Predictor:
@@ -63,7 +63,7 @@ def _labelled(train: Sequences, rows: np.ndarray) -> Iterator[tuple[np.ndarray, 
         yield tokens[labels >= 0].astype(np.int64), labels[labels >= 0].astype(np.int64)
 
 
-def bag_of_tokens(train: Sequences, classes: int, seed: int) -> Learnt:
+def bag_of_tokens(train: Sequences, classes: int, seed: int) -> FittedBaseline:
     """Logistic regression on tf-idf weighted token counts of a row."""
     from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -75,7 +75,7 @@ def bag_of_tokens(train: Sequences, classes: int, seed: int) -> Learnt:
     def predict(sequences: Sequences, window: np.ndarray, units: np.ndarray) -> np.ndarray:
         return scores(counts_of(sequences, window, size))
 
-    return Learnt(_scored(predict), len(rows), len(rows))
+    return FittedBaseline(_scored(predict), len(rows), len(rows))
 
 
 def counts_of(sequences: Sequences, rows: np.ndarray, size: int) -> Any:
@@ -89,7 +89,7 @@ def counts_of(sequences: Sequences, rows: np.ndarray, size: int) -> Any:
     return csr_matrix((np.ones(known.sum(), np.float32), (owner[known], flat[known])), (len(rows), size))
 
 
-def token_identity(train: Sequences, classes: int, seed: int) -> Learnt:
+def token_identity(train: Sequences, classes: int, seed: int) -> FittedBaseline:
     """How often each class befell the very same token in training: logistic regression on its identity."""
     rows = sample_rows(train, seed, MOST_COUNTED)
     size = train.max_token() + 1
@@ -103,10 +103,10 @@ def token_identity(train: Sequences, classes: int, seed: int) -> Learnt:
     def predict(sequences: Sequences, window: np.ndarray, units: np.ndarray) -> np.ndarray:
         return logits[np.minimum(units, size)]
 
-    return Learnt(_scored(predict), int(counts.sum()), len(rows))
+    return FittedBaseline(_scored(predict), int(counts.sum()), len(rows))
 
 
-def token_statistics(train: Sequences, classes: int, seed: int) -> Learnt:
+def token_statistics(train: Sequences, classes: int, seed: int) -> FittedBaseline:
     """Logistic regression over tokens, for tokens never seen with a label: how often, where, with what they occur."""
     from sklearn.preprocessing import StandardScaler
 
@@ -122,7 +122,7 @@ def token_statistics(train: Sequences, classes: int, seed: int) -> Learnt:
         tokens, inverse = np.unique(units, return_inverse=True)
         return scores(features.of(tokens))[inverse]
 
-    return Learnt(_scored(predict), len(learnt), len(rows))
+    return FittedBaseline(_scored(predict), len(learnt), len(rows))
 
 
 def _logistic(

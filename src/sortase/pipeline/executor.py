@@ -1,6 +1,6 @@
 """Where the stages of a run are computed: the seam behind which a cluster stands.
 
-The stages are the same everywhere. ``Here`` computes all of them in this process.
+The stages are the same everywhere. ``LocalExecutor`` computes all of them in this process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Swept:
+class TuneResult:
     """A finished search: Ray's ``ExperimentAnalysis``, what run.json tells of it, and of the best trial's training."""
 
     analysis: Any
@@ -29,7 +29,7 @@ class Swept:
     training: dict[str, Any]
 
 
-class Where(Protocol):
+class Executor(Protocol):
     """``prepare_map`` and ``score_map``: ``map(function, items)`` yields results in order, function and items pickle;
     None leaves it to the stage to use this process."""
 
@@ -44,7 +44,7 @@ class Where(Protocol):
         about what cannot be found out."""
 
     def train(
-        self, request: TrainRequest, folder: RunFolder, events: Events, say: Log, should_stop: Callable[[], bool]
+        self, request: TrainRequest, folder: RunFolder, events: Events, log: Log, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         """Train and save the model below ``folder.model``; returns the summary for run.json."""
 
@@ -54,13 +54,13 @@ class Where(Protocol):
         request: TrainRequest,
         folder: RunFolder,
         events: Events,
-        say: Log,
+        log: Log,
         should_stop: Callable[[], bool],
-    ) -> Swept:
+    ) -> TuneResult:
         """Search hyperparameters and save the best trial's model below ``folder.model``."""
 
 
-class Here:
+class LocalExecutor:
     """Everything in this process."""
 
     prepare_map: Map | None = None
@@ -73,11 +73,11 @@ class Here:
         return []
 
     def train(
-        self, request: TrainRequest, folder: RunFolder, events: Events, say: Log, should_stop: Callable[[], bool]
+        self, request: TrainRequest, folder: RunFolder, events: Events, log: Log, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         from ..train.job import train
 
-        fitted, _ = train(request.job(), folder, events, say, should_stop)
+        fitted, _ = train(request.job(), folder, events, log, should_stop)
         return fitted.summary
 
     def tune(
@@ -86,7 +86,9 @@ class Here:
         request: TrainRequest,
         folder: RunFolder,
         events: Events,
-        say: Log,
+        log: Log,
         should_stop: Callable[[], bool],
-    ) -> Swept:
-        raise ConfigError("a search of hyperparameters runs on Ray; use `sortase`, or where=placed(..., always=True)")
+    ) -> TuneResult:
+        raise ConfigError(
+            "a search of hyperparameters runs on Ray; use `sortase`, or executor=executor_for(..., always=True)"
+        )

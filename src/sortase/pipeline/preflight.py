@@ -17,7 +17,7 @@ from ..config.tokenize import TokenizeSpec
 from ..data.counts.open import input_urls
 from ..data.source import FolderSource, Source, rows_of
 from ..errors import MissingExtraError
-from ..prepare.outputs import Place
+from ..prepare.outputs import OutputPaths
 from ..prepare.prepare import check_inputs
 from ..runs.folder import RunFolder
 from ..train.tracking import check_tracking
@@ -94,7 +94,7 @@ class _Preflight:
             check_tokenized(config, self._tokenized(config.tokenize))
             return Rows(None)
         source = self._data
-        Place(self.folder.path("data"), config.run.prefix).check(source)
+        OutputPaths(self.folder.path("data"), config.run.prefix).check(source)
         with warnings.catch_warnings(action="ignore"):  # prepare gives them again
             check_inputs(source, config.data, config.labels, config.split, config.run.seed)
         if not source.files:

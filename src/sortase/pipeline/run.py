@@ -18,7 +18,7 @@ from ..runs.folder import FITTING, changes, code, identity, versions
 from ..runs.stop import listening
 from ..train.deepspeed import zero_settings
 from ..types import Log
-from .executor import Here, Where
+from .executor import Executor, LocalExecutor
 from .paths import absolute, travelling
 from .preflight import preflight
 from .stages import STAGES, Run, Stage
@@ -32,16 +32,16 @@ def run(
     *,
     only: str | None = None,
     replace: bool = False,
-    say: Log = lambda text: None,
+    log: Log = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
-    where: Where | None = None,
+    executor: Executor | None = None,
     after: Callable[[str], None] = lambda stage: None,
     retraining: dict[str, Any] | None = None,
 ) -> str:
     """Do all stages, or only the one named; returns what to look at: the report, or the run folder.
 
-    ``where`` computes them; by default this process. ``after`` is called with the name of each that is finished, also
-    of one that was before; what it raises ends the run. ``retraining``: what is told of the generation in run.json.
+    ``executor`` computes them; by default this process. ``after`` is called with the name of each that is finished,
+    also of one that was before; what it raises ends the run. ``retraining``: what run.json says of the generation.
 
     Raises:
         ConfigError: a setting is wrong, or (with ``only``) an earlier stage is not finished.
@@ -50,7 +50,7 @@ def run(
     url = storage.join(config.run.output, config.run.name)
     with attempted(url, config.storage) as attempt:
         config = resolved(absolute(config))
-        return _run(config, attempt, only, replace, say, should_stop, where or Here(), after, retraining)
+        return _run(config, attempt, only, replace, log, should_stop, executor or LocalExecutor(), after, retraining)
 
 
 def check_settings(config: Config) -> None:
@@ -82,9 +82,9 @@ def _run(
     attempt: Attempt,
     only: str | None,
     replace: bool,
-    say: Log,
+    log: Log,
     should_stop: Callable[[], bool],
-    where: Where,
+    executor: Executor,
     after: Callable[[str], None],
     retraining: dict[str, Any] | None,
 ) -> str:
@@ -96,7 +96,7 @@ def _run(
     def stops() -> bool:
         return asked.is_set() or should_stop()
 
-    current = Run(config=config, folder=folder, say=say, replace=replace, should_stop=stops, where=where)
+    current = Run(config=config, folder=folder, log=log, replace=replace, should_stop=stops, executor=executor)
     stages = [stage for stage in STAGES if stage.wanted(config)]
     if only is not None:
         stages = [stage for stage in stages if stage.name == only]
@@ -105,10 +105,10 @@ def _run(
             raise ConfigError(f"this run has no stage '{only}': {only} is not in its configuration{instead}")
     with storage.impatiently():
         lines = preflight(config, folder, only=only, replace=replace)
-    for line in [*lines, *where.check(config)]:
-        say(line)
-    for line in where.check_paths(travelling(config), folder.url):
-        say(line)
+    for line in [*lines, *executor.check(config)]:
+        log(line)
+    for line in executor.check_paths(travelling(config), folder.url):
+        log(line)
     with attempt.at_work():
         return _work(current, stages, after, retraining, asked, only)
 
@@ -124,7 +124,7 @@ def _work(
     config, folder = current.config, current.folder
     told = {"name": config.run.name, "config": config.model_dump(mode="json"), "versions": versions(), **code()}
     folder.describe(**told, retrain=retraining)
-    with listening(folder, asked, current.say):
+    with listening(folder, asked, current.log):
         for stage in stages:
             do(stage, current)
             after(stage.name)
@@ -148,14 +148,14 @@ def do(stage: Stage, run: Run) -> None:
     run.folder.fence()
     inputs = stage.inputs(run)
     if run.folder.is_done(stage.name, inputs, run.replace):
-        run.say(f"{stage.name}: finished earlier with the same inputs, skipped")
+        run.log(f"{stage.name}: finished earlier with the same inputs, skipped")
         return
     if (mark := run.folder.mark(stage.name)) is not None and (damaged := run.folder.damage(mark)) is not None:
-        run.say(f"{stage.name}: {damaged} is not what this stage made; it is made again")
+        run.log(f"{stage.name}: {damaged} is not what this stage made; it is made again")
     if run.should_stop():
         raise CancelledError(f"stopped before stage '{stage.name}'; the same command continues there")
     stage.check(run)
-    run.say(f"{stage.name}: starting")
+    run.log(f"{stage.name}: starting")
     run.events.write(stage.name, "start")
     run.events.flush()
     with logs.doing(stage.name), run.folder.stage(stage.name, inputs) as result:
@@ -168,5 +168,5 @@ def do(stage: Stage, run: Run) -> None:
     run.folder.describe()
     outcome, *notes = stage.in_words(mark["result"]) or [""]
     for note in notes:
-        run.say(f"{stage.name}: {note}")
-    run.say(f"{stage.name}: done in {mark['seconds']:.1f} s{outcome and '; '}{outcome}")
+        run.log(f"{stage.name}: {note}")
+    run.log(f"{stage.name}: done in {mark['seconds']:.1f} s{outcome and '; '}{outcome}")

@@ -19,9 +19,9 @@ from ..types import Log
 
 if TYPE_CHECKING:
     from ..score.collapse import Training
-    from ..score.parts import Elsewhere
+    from ..score.parts import RemoteScorer
     from ..train.request import TrainRequest
-    from .executor import Where
+    from .executor import Executor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,10 @@ class Run:
 
     config: Config
     folder: RunFolder
-    say: Log
+    log: Log
     replace: bool
     should_stop: Callable[[], bool]
-    where: Where
+    executor: Executor
 
     @property
     def task(self) -> Task:
@@ -59,7 +59,7 @@ class Run:
         """The training of the prepared data, by where it lies."""
         from ..data import classmap
         from ..train.request import TrainRequest
-        from ..train.tracking import placed
+        from ..train.tracking import tracking_for
 
         config = self.config
         return TrainRequest(
@@ -73,7 +73,7 @@ class Run:
             seed=config.run.seed,
             batch_size=config.evaluate.batch_size,
             vocabulary=self.labels.vocabulary,
-            tracking=placed(config.tracking, self.folder),
+            tracking=tracking_for(config.tracking, self.folder),
             name=config.run.name,
         )
 
@@ -128,7 +128,9 @@ def _tokenize(run: Run) -> dict[str, Any]:
 
     if run.config.tokenize is None:
         return {}
-    return dict(tokenize(run.config.tokenize, run.folder.path("data"), replace=True, map=run.where.prepare_map).summary)
+    return dict(
+        tokenize(run.config.tokenize, run.folder.path("data"), replace=True, map=run.executor.prepare_map).summary
+    )
 
 
 def _tokenized(summary: dict[str, Any]) -> list[str]:
@@ -170,9 +172,9 @@ def _prepare(run: Run) -> dict[str, Any]:
         split=config.split,
         seed=config.run.seed,
         replace=True,
-        map=run.where.prepare_map,
+        map=run.executor.prepare_map,
     )
-    run.say(prepared.table())
+    run.log(prepared.table())
     return {"dataset": prepared.dataset_path, "classes": prepared.class_map}
 
 
@@ -206,7 +208,7 @@ def _train(run: Run) -> dict[str, Any]:
 
     run.folder.claim_model("train", run.replace)
     claim_checkpoints(run.folder, _train_inputs(run), run.replace)
-    return run.where.train(run.request(), run.folder, run.events, run.say, run.should_stop)
+    return run.executor.train(run.request(), run.folder, run.events, run.log, run.should_stop)
 
 
 def _tune_inputs(run: Run) -> dict[str, Any]:
@@ -221,19 +223,19 @@ def _tune(run: Run) -> dict[str, Any]:
         return {}
     run.folder.claim_model("tune", run.replace)
     claim_sweep(run.folder, _tune_inputs(run), run.replace)
-    swept = run.where.tune(run.config.tune, run.request(), run.folder, run.events, run.say, run.should_stop)
-    run.say(f"tune: the best is {swept.summary['best']}: {swept.summary['metric']} {swept.summary['value']}")
+    swept = run.executor.tune(run.config.tune, run.request(), run.folder, run.events, run.log, run.should_stop)
+    run.log(f"tune: the best is {swept.summary['best']}: {swept.summary['metric']} {swept.summary['value']}")
     found = {name: swept.summary[name] for name in ("best", "parameters", "metric", "value", "counts")}
     return {**found, "training": swept.training, "tuning": swept.summary}
 
 
-def _elsewhere(run: Run, dataset: str) -> Elsewhere | None:
+def _elsewhere(run: Run, dataset: str) -> RemoteScorer | None:
     """The workers that score rows of this dataset with the run's model; None where this process does."""
-    from ..score.parts import Elsewhere
+    from ..score.parts import RemoteScorer
 
-    if run.where.score_map is None:
+    if run.executor.score_map is None:
         return None
-    return Elsewhere(map=run.where.score_map, model=run.folder.model, dataset=dataset, compute=run.config.compute)
+    return RemoteScorer(map=run.executor.score_map, model=run.folder.model, dataset=dataset, compute=run.config.compute)
 
 
 def _evaluate_inputs(run: Run) -> dict[str, Any]:
@@ -244,13 +246,13 @@ def _evaluate_inputs(run: Run) -> dict[str, Any]:
 def _evaluate(run: Run) -> dict[str, Any]:
     from ..model.device import model_on_device
     from ..model.load import load_trained
-    from ..prepare.subsets import read_sides
+    from ..prepare.subsets import read_splits
     from ..score.evaluate import EvaluateJob, closing_lines, evaluate
 
-    sides = read_sides(run.prepared, run.folder.path("data", "split.parquet"), run.task)
+    sides = read_splits(run.prepared, run.folder.path("data", "split.parquet"), run.task)
     trained = load_trained(run.folder.model, run.task)
-    elsewhere = _elsewhere(run, run.prepared)
-    with model_on_device(trained.model, None if elsewhere else run.config.compute) as precision:
+    remote = _elsewhere(run, run.prepared)
+    with model_on_device(trained.model, None if remote else run.config.compute) as precision:
         job = EvaluateJob(
             trained=trained,
             test=sides.test,
@@ -261,9 +263,9 @@ def _evaluate(run: Run) -> dict[str, Any]:
             seed=run.config.run.seed,
             training=_training(run),
         )
-        evaluation = evaluate(job, run.folder.url, run.say, elsewhere)
+        evaluation = evaluate(job, run.folder.url, run.log, remote)
     for line in closing_lines(evaluation):
-        run.say(line)
+        run.log(line)
     return {"metrics": evaluation["metrics"]}
 
 
@@ -300,11 +302,11 @@ def _predict(run: Run) -> dict[str, Any]:
     if run.config.predict is None:
         return {}
     trained = load_trained(run.folder.model, run.task)
-    elsewhere = _elsewhere(run, run.config.predict.dataset)
+    remote = _elsewhere(run, run.config.predict.dataset)
     url = run.folder.path("unlabelled_predictions.parquet")
-    with model_on_device(trained.model, None if elsewhere else run.config.compute) as precision:
-        counts = predict(trained, run.config.predict, url, precision, elsewhere)
-    run.say("predict: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    with model_on_device(trained.model, None if remote else run.config.compute) as precision:
+        counts = predict(trained, run.config.predict, url, precision, remote)
+    run.log("predict: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     return {"predictions": url, "counts": counts}
 
 

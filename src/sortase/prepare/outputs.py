@@ -20,7 +20,7 @@ _OURS = re.compile(r"(data-.*\.arrow|\..*\.partial|" + "|".join(map(re.escape, (
 
 
 @dataclass(frozen=True)
-class Place:
+class OutputPaths:
     """Names of the outputs below ``out``."""
 
     out: str

@@ -28,7 +28,7 @@ from ..data.split.split import Split, labelled_tokens, make_split, split_tokens
 from ..progress import Progress
 from ..types import Map
 from .kinds import Kind, Loaded, kind_of, token_arrays
-from .outputs import MARK, Place
+from .outputs import MARK, OutputPaths
 from .result import Prepared
 
 FORMAT = 1
@@ -62,7 +62,7 @@ def prepare(
     """
     opened = open_source(source)
     kind = kind_of(labels)
-    place = Place(out, prefix)
+    place = OutputPaths(out, prefix)
     place.check(opened)
     rows, loaded = check_inputs(opened, data, labels, split, seed)
     inputs = _digest(opened, data, labels, loaded, seed)
@@ -122,7 +122,7 @@ def _threads(workers: int, function: Callable[[Any], Any], items: Iterable[Any])
         yield from pool.map(function, items)
 
 
-def _plan(place: Place, rows: Rows, kind: Kind, decision: Decision, loaded: Loaded, run: Map) -> WriteUnit:
+def _plan(place: OutputPaths, rows: Rows, kind: Kind, decision: Decision, loaded: Loaded, run: Map) -> WriteUnit:
     """The second pass; whatever the first one found wrong is said here at the latest."""
     labelling = kind.labelling(decision, loaded, rows, run)
     held = labelling.tags.column if isinstance(labelling, TagLabels) else rows.column
@@ -130,7 +130,7 @@ def _plan(place: Place, rows: Rows, kind: Kind, decision: Decision, loaded: Load
     return WriteUnit(rows, decision.quotas, labelling, place.dataset, schema, features, renamed)
 
 
-def _write(place: Place, work: WriteUnit, kind: Kind, decision: Decision, run: Map, inputs: str) -> None:
+def _write(place: OutputPaths, work: WriteUnit, kind: Kind, decision: Decision, run: Map, inputs: str) -> None:
     rows, labelling = work.rows, work.labelling
     total = Total(len(labelling.class_map))
     with Progress(rows_of(rows.source), "prepare") as progress:
@@ -144,7 +144,7 @@ def _write(place: Place, work: WriteUnit, kind: Kind, decision: Decision, run: M
     publish(place.dataset, total.shards, work.features, inputs, labelling.description, {MARK: mark})
 
 
-def _with_split(place: Place, kind: Kind, split: SplitSpec, seed: int, inputs: str, current: bool) -> Prepared:
+def _with_split(place: OutputPaths, kind: Kind, split: SplitSpec, seed: int, inputs: str, current: bool) -> Prepared:
     """Divide the dataset and describe everything; prepare.json is written last and marks that all of it is there."""
     whole = _whole(inputs, split)
     described = place.described()
@@ -160,7 +160,7 @@ def _with_split(place: Place, kind: Kind, split: SplitSpec, seed: int, inputs: s
     return place.result(summary, True, whole)
 
 
-def _divide(place: Place, kind: Kind, split: SplitSpec, seed: int, mark: dict[str, Any]) -> Split:
+def _divide(place: OutputPaths, kind: Kind, split: SplitSpec, seed: int, mark: dict[str, Any]) -> Split:
     source = open_folder(place.dataset)
     if split.strategy == "token":
         found = token_arrays(mark["tokens"]) if mark["tokens"] else labelled_tokens(source, "labels")

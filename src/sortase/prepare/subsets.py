@@ -18,7 +18,7 @@ Unit = Literal["row", "token"]
 
 
 @dataclass(frozen=True)
-class Sides:
+class Splits:
     """``validation`` may be None; ``unit`` is what was divided, rows or labelled tokens."""
 
     train: Sequences
@@ -27,7 +27,7 @@ class Sides:
     unit: Unit
 
 
-def read_sides(dataset: str, split: str, task: Task) -> Sides:
+def read_splits(dataset: str, split: str, task: Task) -> Splits:
     """Views on a prepared dataset by the ``split.parquet`` made for it."""
     with storage.open_input(split) as file:
         table = pq.read_table(file)
@@ -37,7 +37,7 @@ def read_sides(dataset: str, split: str, task: Task) -> Sides:
     return divide(Sequences.open(dataset, task.label_column), unit, table.column(unit).to_numpy(), codes)
 
 
-def divide(sequences: Sequences, unit: Unit, members: np.ndarray, sides: np.ndarray) -> Sides:
+def divide(sequences: Sequences, unit: Unit, members: np.ndarray, sides: np.ndarray) -> Splits:
     """``sides[i]`` is the place in ``SIDES`` of ``members[i]``, a row or a token id."""
     if unit == "row" and len(members) != len(sequences):
         raise InputError(f"the split speaks of {len(members)} rows, the dataset has {len(sequences)}")
@@ -45,7 +45,7 @@ def divide(sequences: Sequences, unit: Unit, members: np.ndarray, sides: np.ndar
     train, validation, test = (cut(sequences, members[sides == code]) for code in range(len(SIDES)))
     if not len(train):
         raise InputError("the split leaves no row to train on")
-    return Sides(train, validation if len(validation) else None, test, unit)
+    return Splits(train, validation if len(validation) else None, test, unit)
 
 
 def _by_row(sequences: Sequences, rows: np.ndarray) -> Sequences:

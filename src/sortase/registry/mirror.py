@@ -23,7 +23,7 @@ def require(uri: str | None) -> None:
 
 
 def mirror(
-    uri: str | None, model: Model, version: Version, alias: str | None = None, *, say: Callable[[str], None]
+    uri: str | None, model: Model, version: Version, alias: str | None = None, *, log: Callable[[str], None]
 ) -> None:
     """Make the version known at ``uri``, with the alias; what is there already stays. A mirror that does not answer is
     said, and changes nothing here: the next call tells it."""
@@ -36,11 +36,11 @@ def mirror(
     try:
         number = _known(MlflowClient(tracking_uri=uri, registry_uri=uri), model, version, alias)
     except (MlflowException, OSError) as error:
-        say(
+        log(
             f"mlflow: {redacted(str(error))}; the registry {model.url} holds all the same, the next call tells it again"
         )
         return
-    say(f"mlflow: {model.name} version {number} is {version.name}{f', {alias}' if alias else ''}")
+    log(f"mlflow: {model.name} version {number} is {version.name}{f', {alias}' if alias else ''}")
 
 
 def _known(client: Any, model: Model, version: Version, alias: str | None) -> str:

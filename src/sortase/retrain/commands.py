@@ -9,11 +9,11 @@ from contextlib import nullcontext
 from typing import Any
 
 from .. import storage
-from ..cluster.executor import placed
+from ..cluster.executor import executor_for
 from ..config.load import parse, settings_of
 from ..config.run import Config
 from ..errors import ConfigError, GateError, MissingInputError, SortaseError
-from ..gate.promotion import Moved
+from ..gate.promotion import AliasMove
 from ..gate.promotion import promote as promote_version
 from ..gate.promotion import rollback as rollback_version
 from ..plain import show
@@ -58,7 +58,7 @@ def _model(options: argparse.Namespace, config: Config | None) -> tuple[Model, s
     return model_of(reference.name, options.registry or (config.registry.url if config else None)), reference.version
 
 
-def gate(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def gate(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     from ..gate.verdict import markdown, text, words_of
     from .judging import judge_version
 
@@ -75,11 +75,11 @@ def gate(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
     else:
         version = register(folder_of(config), model.url, asked)
         move(model.url, CHALLENGER, version.name, kind="set", asked=asked)
-    mirror(config.registry.mlflow, model, version, alias=None if options.version_name else CHALLENGER, say=say)
-    with placed(config.compute) as where:
-        verdict, url = judge_version(model, version, model.champion, config, rules, where, say)
+    mirror(config.registry.mlflow, model, version, alias=None if options.version_name else CHALLENGER, log=log)
+    with executor_for(config.compute) as executor:
+        verdict, url = judge_version(model, version, model.champion, config, rules, executor, log)
     show(text(verdict))
-    say(f"gate: {url}")
+    log(f"gate: {url}")
     if options.summary:
         summary.append(options.summary, markdown(verdict))
     if options.output_json:
@@ -89,7 +89,7 @@ def gate(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
         raise GateError(f"{version.name} {outcome}: {words_of(verdict)}")
 
 
-def promote(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def promote(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     config = _config(options)
     model, wanted = _model(options, config)
     version = model.version(wanted or CHALLENGER)
@@ -103,31 +103,31 @@ def promote(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
         asked=context(options.who),
         rules=config.gate if config else None,
     )
-    _moved(model, moved, options, config, say)
+    _moved(model, moved, options, config, log)
 
 
-def rollback(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def rollback(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     config = _config(options)
     model, wanted = _model(options, config)
     if wanted is not None:
         raise ConfigError(f"rollback takes the model's name; the version to go back to is --to {wanted}")
     require(_mlflow(options, config))
     moved = rollback_version(model, to=options.to, alias=options.alias, why=options.why, asked=context(options.who))
-    _moved(model, moved, options, config, say)
+    _moved(model, moved, options, config, log)
 
 
 def _mlflow(options: argparse.Namespace, config: Config | None) -> str | None:
     return options.mlflow or (config.registry.mlflow if config else None)
 
 
-def _moved(model: Model, moved: Moved, options: argparse.Namespace, config: Config | None, say: Log) -> None:
-    mirror(_mlflow(options, config), model, moved.version, alias=moved.alias, say=say)
+def _moved(model: Model, moved: AliasMove, options: argparse.Namespace, config: Config | None, log: Log) -> None:
+    mirror(_mlflow(options, config), model, moved.version, alias=moved.alias, log=log)
     before = f" (before: {moved.before})" if moved.before and moved.record else ""
     done = "is" if moved.record else "is already"
     show(f"{moved.version.name} {done} the {moved.alias} of {model.name}{before}")
 
 
-def models(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def models(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     config = _config(options)
     if options.model is None:
         url = registry_url(options.registry or (config.registry.url if config else None))
@@ -151,22 +151,22 @@ def _show(options: argparse.Namespace, value: Any, words: Callable[[], str]) -> 
     show(json.dumps(value, indent=2, ensure_ascii=False) if options.json else words())
 
 
-def retrain(options: argparse.Namespace, should_stop: Stop, say: Log) -> None:
+def retrain(options: argparse.Namespace, should_stop: Stop, log: Log) -> None:
     outcome = Outcome(model="?")
     try:
-        _retrain(options, outcome, should_stop, say)
+        _retrain(options, outcome, should_stop, log)
     except BaseException as error:
         outcome.fail(error)
         try:
             summary.deliver(outcome, options.summary, options.output_json)
         except SortaseError as fault:  # it does not take the place of what happened
-            say(f"retrain: what happened is not written down: {fault}")
+            log(f"retrain: what happened is not written down: {fault}")
         raise
     show(outcome.words)
     summary.deliver(outcome, options.summary, options.output_json)
 
 
-def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, say: Log) -> None:
+def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, log: Log) -> None:
     from .steps import retrain as do
     from .submitted import submit
 
@@ -176,12 +176,12 @@ def _retrain(options: argparse.Namespace, outcome: Outcome, should_stop: Stop, s
         config = parse(text, overrides, options.config)
         outcome.model = config.registry.name or config.run.name
         if elsewhere(options):
-            submit(config, settings_of(text, overrides, options.config), outcome, options, say, should_stop)
+            submit(config, settings_of(text, overrides, options.config), outcome, options, log, should_stop)
             return
         try:
-            do(config, outcome, generation=options.generation, who=options.who, say=say, should_stop=should_stop)
+            do(config, outcome, generation=options.generation, who=options.who, log=log, should_stop=should_stop)
         except BaseException as error:
             if options.generation and outcome.run is None:  # refused at once, and whoever submitted it waits
                 outcome.submission = submission_name()
-                summary.keep_failure(outcome, folder_of(config), error, say)
+                summary.keep_failure(outcome, folder_of(config), error, log)
             raise

@@ -20,7 +20,7 @@ from ..errors import InputError, MissingInputError, StorageError
 from ..gate.fairness import frozen
 from ..model.task import Task, task_of
 from ..prepare.prepare import prepare
-from ..prepare.subsets import Sides, read_sides
+from ..prepare.subsets import Splits, read_splits
 from ..registry.versions import Version
 from ..runs.folder import RunFolder, digest
 from .plan import folder_of, new_labels, without
@@ -46,7 +46,7 @@ class _Own:
     """The prepared data that a version's run still holds."""
 
     url: str
-    sides: Sides
+    sides: Splits
     split: SplitSpec
 
 
@@ -106,7 +106,7 @@ def _own(version: Version, task: Task) -> _Own | None:
         return None
     if (name := folder.damage(marks["prepare"])) is not None:
         raise StorageError(f"{folder.path(*name.split('/'))} is not what the run of {version.name} was made from")
-    return _Own(url, read_sides(url, folder.path("data", "split.parquet"), task), config.split)
+    return _Own(url, read_splits(url, folder.path("data", "split.parquet"), task), config.split)
 
 
 def frozen_set(url: str, task: Task, classes: dict[str, int], unit: Unit, config: Config) -> Evaluated:

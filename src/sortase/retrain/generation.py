@@ -14,7 +14,7 @@ from ..config.tokenize import TokenizeSpec
 from ..data.counts.open import in_words, input_urls, labels_of
 from ..data.shards import STATE
 from ..errors import InputError, MissingInputError
-from ..pipeline.executor import Here
+from ..pipeline.executor import LocalExecutor
 from ..pipeline.run import Run
 from ..pipeline.stages import STAGES
 from ..registry.models import version_at
@@ -134,7 +134,12 @@ def _parents(config: Config) -> list[dict[str, str | None]]:
 def _data_of(config: Config, folder: RunFolder, marks: dict[str, Any]) -> str:
     """Of a run that no retraining made: the data as they are now, where they are what its first stage read."""
     here = Run(
-        config=config, folder=folder, say=lambda text: None, replace=False, should_stop=lambda: False, where=Here()
+        config=config,
+        folder=folder,
+        log=lambda text: None,
+        replace=False,
+        should_stop=lambda: False,
+        executor=LocalExecutor(),
     )
     first = next(stage for stage in STAGES if stage.wanted(config))
     read = str(marks[first.name]["inputs"]) if first.name in marks else ""

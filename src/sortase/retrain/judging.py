@@ -13,12 +13,12 @@ from ..gate.compare import contest
 from ..gate.fairness import Contender
 from ..gate.judge import judge
 from ..gate.verdict import verdict
-from ..pipeline.executor import Where
+from ..pipeline.executor import Executor
 from ..registry import verdicts
 from ..registry.models import Model
 from ..registry.versions import Version
 from ..runs.folder import digest
-from ..score.parts import Elsewhere
+from ..score.parts import RemoteScorer
 from ..types import Log
 from .evaluation_set import evaluated
 from .register import training_hashes
@@ -27,7 +27,13 @@ FORMAT = 4  # of what a verdict is made from
 
 
 def judge_version(
-    model: Model, version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, say: Log
+    model: Model,
+    version: Version,
+    champion: Version | None,
+    config: Config,
+    spec: GateSpec,
+    executor: Executor,
+    log: Log,
 ) -> tuple[dict[str, Any], str]:
     """The verdict on ``version`` by ``spec``, and its URL. One that was made from the same is not made again, unless it
     is about speed, which the machine has a share in.
@@ -41,10 +47,10 @@ def judge_version(
     inputs = _inputs(version, champion, config, spec)
     found = verdicts.find(model, version, inputs)
     if found is None:
-        say(f"gate: {version.name} against {champion.name if champion else 'absolute rules; there is no champion yet'}")
-        found = _judged(version, champion, config, spec, where, inputs, say)
+        log(f"gate: {version.name} against {champion.name if champion else 'absolute rules; there is no champion yet'}")
+        found = _judged(version, champion, config, spec, executor, inputs, log)
     else:
-        say(f"gate: {version.name} was judged before from the same")
+        log(f"gate: {version.name} was judged before from the same")
     return verdicts.keep(model, version, found)
 
 
@@ -60,14 +66,20 @@ def _inputs(version: Version, champion: Version | None, config: Config, spec: Ga
 
 
 def _judged(
-    version: Version, champion: Version | None, config: Config, spec: GateSpec, where: Where, inputs: str, say: Log
+    version: Version,
+    champion: Version | None,
+    config: Config,
+    spec: GateSpec,
+    executor: Executor,
+    inputs: str,
+    log: Log,
 ) -> dict[str, Any]:
     on = evaluated(version, config, spec)
-    map_ = where.score_map
+    map_ = executor.score_map
 
-    def elsewhere(url: str) -> Elsewhere:
+    def remote(url: str) -> RemoteScorer:
         assert map_ is not None
-        return Elsewhere(map=map_, model=url, dataset=on.url, compute=config.compute)
+        return RemoteScorer(map=map_, model=url, dataset=on.url, compute=config.compute)
 
     result = contest(
         contender(version, evaluation=storage.read_json(version.path("evaluation.json"))),
@@ -80,9 +92,9 @@ def _judged(
         classes=on.classes,
         train=on.train,
         compute=config.compute,
-        elsewhere=elsewhere if map_ is not None else None,
+        remote=remote if map_ is not None else None,
         seed=config.run.seed,
-        say=say,
+        log=log,
     )
     result.remarks.extend(on.remarks)
     return verdict(result, judge(result, spec), spec, inputs)

@@ -85,7 +85,7 @@ def kept(champion: Version | None) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Due:
+class RetrainPlan:
     """What a call is about: ``config`` is as it was given, with versions in the place of aliases."""
 
     config: Config
@@ -94,7 +94,7 @@ class Due:
     generation: Generation
 
 
-def due_of(config: Config, outcome: Outcome) -> Due:
+def plan_of(config: Config, outcome: Outcome) -> RetrainPlan:
     """Look at registry and data, and tell ``outcome`` what is new.
 
     Raises:
@@ -109,17 +109,17 @@ def due_of(config: Config, outcome: Outcome) -> Due:
         config = resolved(config)
         generation = generation_of(config, champion)
     outcome.champion, outcome.news = champion.name if champion else None, generation.news()
-    return Due(config, rules, model, generation)
+    return RetrainPlan(config, rules, model, generation)
 
 
-def held_back(due: Due, outcome: Outcome, say: Log) -> bool:
+def held_back(due: RetrainPlan, outcome: Outcome, log: Log) -> bool:
     """Whether a version that was made from the same data and settings was rolled back: then a person decides."""
     undone = _rolled_back_before(due)
     if undone is None:
         return False
     outcome.state = "waiting"
     outcome.words = f"nothing to do: {undone['undone']}, made from these data, {undone_words(undone)}"
-    say(f"retrain: {outcome.words}")
+    log(f"retrain: {outcome.words}")
     return True
 
 
@@ -140,7 +140,7 @@ def _refuse_itself(config: Config, model: Model) -> None:
         )
 
 
-def _rolled_back_before(due: Due) -> dict[str, Any] | None:
+def _rolled_back_before(due: RetrainPlan) -> dict[str, Any] | None:
     """The rollback of a version that was made from the same data and settings.
 
     MissingInputError where one that was rolled back is lost, unless nothing is promoted without a person.

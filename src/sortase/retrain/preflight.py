@@ -11,7 +11,7 @@ from ..gate.fairness import labelled_rows, refuse_other_classes, refuse_other_id
 from ..gate.judge import refuse_coarse
 from ..model.metrics.bootstrap import affordable
 from ..model.task import task_of
-from ..prepare.subsets import read_sides
+from ..prepare.subsets import read_splits
 from ..registry.exclusive import require_exclusive
 from ..registry.models import Model
 from ..registry.versions import Version
@@ -54,7 +54,7 @@ def foresee_rows(config: Config, rules: GateSpec, champion: Version | None, fold
     task, prefix = task_of(config.labels.task), config.run.prefix
     classes = classmap.read(folder.path("data", f"{prefix}_id_class_dict.json"))
     refuse_coarse(rules, affordable(rules.bootstrap, len(classes)), len(classes))
-    sides = read_sides(folder.path("data", f"{prefix}_labeled.dataset"), folder.path("data", "split.parquet"), task)
+    sides = read_splits(folder.path("data", f"{prefix}_labeled.dataset"), folder.path("data", "split.parquet"), task)
     test, unit = sides.test, sides.unit
     if rules.dataset is not None:
         on = frozen_set(rules.dataset, task, classes, unit, config)

@@ -20,7 +20,7 @@ from ..drift.profile import profile
 from ..errors import ConfigError, ConflictError, InputError
 from ..gate.fairness import vocabulary_digest
 from ..model.task import task_of
-from ..prepare.subsets import read_sides
+from ..prepare.subsets import read_splits
 from ..redact import redacted
 from ..registry.context import context, now
 from ..registry.exclusive import require_known
@@ -128,7 +128,7 @@ def training_of(folder: RunFolder, config: Config) -> Training | None:
     """What the run's model has seen: validation rows among it, which chose the checkpoint, and what the version that it
     went on from has seen. None where that is not known, or was counted in another unit."""
     prepared = folder.path("data", f"{config.run.prefix}_labeled.dataset")
-    sides = read_sides(prepared, folder.path("data", "split.parquet"), task_of(config.labels.task))
+    sides = read_splits(prepared, folder.path("data", "split.parquet"), task_of(config.labels.task))
     own = Training.of([each for each in (sides.train, sides.validation) if each is not None], sides.unit)
     parent = version_at(config.model.checkpoint) if config.model.checkpoint else None
     if parent is None:

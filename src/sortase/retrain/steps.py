@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from .. import __version__, storage
-from ..cluster.executor import placed
+from ..cluster.executor import executor_for
 from ..config.run import Config
 from ..drift.drift import check, drift
 from ..drift.profile import profile
 from ..errors import CancelledError, ConflictError, GateError
 from ..gate.promotion import promote
 from ..gate.verdict import words_of
-from ..pipeline.executor import Where
+from ..pipeline.executor import Executor
 from ..pipeline.run import run
 from ..registry.mirror import mirror, require
 from ..registry.moves import last, move, table
@@ -29,7 +29,7 @@ from . import summary
 from .generation import data_fingerprint
 from .judging import judge_version
 from .outcome import Outcome
-from .plan import Due, due_of, folder_of, held_back, keep_pins, new_labels, nothing_words, run_of, without
+from .plan import RetrainPlan, folder_of, held_back, keep_pins, new_labels, nothing_words, plan_of, run_of, without
 from .preflight import foresee, foresee_rows
 from .register import register
 from .requester import asked_by
@@ -43,13 +43,13 @@ class Retraining:
     """A generation that is worked on: ``due``, in its own run, whose ``config`` and ``folder`` these are. ``asked``: by
     whom."""
 
-    due: Due
+    due: RetrainPlan
     config: Config
     folder: RunFolder
     asked: dict[str, str]
     outcome: Outcome
-    where: Where
-    say: Log
+    executor: Executor
+    log: Log
     should_stop: Stop
 
 
@@ -59,7 +59,7 @@ def retrain(
     *,
     generation: str | None = None,
     who: str | None = None,
-    say: Log,
+    log: Log,
     should_stop: Stop,
 ) -> None:
     """Do what is still to do, and tell it in ``outcome``, also when an error ends it. ``generation``: the one that was
@@ -71,19 +71,19 @@ def retrain(
         ConflictError: data or champion changed meanwhile.
         CancelledError: stopped on request; the same command continues.
     """
-    due = due_of(config, outcome)
+    due = plan_of(config, outcome)
     wanted, champion = due.generation, due.generation.champion
     if champion is not None and outcome.news is None:
-        _nothing(due, champion, outcome, generation is not None, say)
+        _nothing(due, champion, outcome, generation is not None, log)
         return
-    if held_back(due, outcome, say):
+    if held_back(due, outcome, log):
         return
     if generation is not None and generation != wanted.name:
         raise ConflictError(
             f"data, settings or champion changed since this was submitted (generation {generation}, by now "
             f"{wanted.name}), or another sortase than {__version__} of this image did; submit it again"
         )
-    say(f"retrain: {outcome.news}; this is generation {wanted.name}")
+    log(f"retrain: {outcome.news}; this is generation {wanted.name}")
     require(config.registry.mlflow)
     own = run_of(due.config, wanted)
     foresee(own, due.rules, due.model, champion)
@@ -101,9 +101,9 @@ def retrain(
 
     with (
         attempted(folder.url, own.storage) as attempt,
-        placed(own.compute, always=own.tune is not None) as where,
-        listening(attempt.folder, wish, say),
-        summary.kept(outcome, attempt.folder, say),
+        executor_for(own.compute, always=own.tune is not None) as executor,
+        listening(attempt.folder, wish, log),
+        summary.kept(outcome, attempt.folder, log),
     ):
         current = Retraining(
             due=due,
@@ -111,17 +111,17 @@ def retrain(
             folder=attempt.folder,
             asked=asked,
             outcome=outcome,
-            where=where,
-            say=say,
+            executor=executor,
+            log=log,
             should_stop=stops,
         )
         _decide(current, _made(current))
 
 
-def _nothing(due: Due, champion: Version, outcome: Outcome, in_job: bool, say: Log) -> None:
+def _nothing(due: RetrainPlan, champion: Version, outcome: Outcome, in_job: bool, log: Log) -> None:
     """The champion was made from these data. In the job that was submitted to make it, that is its success: it died
     before it could say so."""
-    mirror(due.config.registry.mlflow, due.model, champion, alias=CHAMPION, say=say)
+    mirror(due.config.registry.mlflow, due.model, champion, alias=CHAMPION, log=log)
     folder = folder_of(due.config)
     outcome.state, outcome.words = "nothing", nothing_words(champion)
     if in_job and champion.record["run"] == folder.url:
@@ -134,7 +134,7 @@ def _nothing(due: Due, champion: Version, outcome: Outcome, in_job: bool, say: L
     if in_job:
         outcome.run, outcome.submission = folder.url, submission_name()
         summary.keep(outcome, folder)
-    say(f"retrain: {outcome.words}")
+    log(f"retrain: {outcome.words}")
 
 
 def _made(current: Retraining) -> Version:
@@ -143,14 +143,18 @@ def _made(current: Retraining) -> Version:
     was_prepared = folder.mark("prepare") is not None
     keep_pins(config, generation.champion)
     do = partial(
-        run, say=current.say, should_stop=current.should_stop, where=current.where, retraining=generation.as_json()
+        run,
+        log=current.log,
+        should_stop=current.should_stop,
+        executor=current.executor,
+        retraining=generation.as_json(),
     )
     if config.tokenize is not None:
         do(config, only="tokenize")
     left_out = new_labels(config, config.data.dataset or folder.path("data", "tokenized.dataset"))
     if left_out:
         names = ", ".join(f"{name} ({rows:,} rows)" for name, rows in left_out.items())
-        current.say(f"retrain: left out, as the champion does not know them: {names}")
+        current.log(f"retrain: left out, as the champion does not know them: {names}")
         config = without(config, left_out)
 
     def after(stage: str) -> None:
@@ -163,7 +167,7 @@ def _made(current: Retraining) -> Version:
     folder.fence()
     version = register(folder, model.url, current.asked)
     current.outcome.version, current.outcome.baseline = version.name, version.record["baseline"]
-    current.say(f"retrain: {folder.url} is version {version.name} of {model.name}")
+    current.log(f"retrain: {folder.url} is version {version.name} of {model.name}")
     return version
 
 
@@ -179,32 +183,32 @@ def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None
         found = drift(storage.read_json(champion.path("profile.json")), profile(folder), limits, left_out=left_out)
         current.outcome.drift = found.as_json()
         storage.write_json(folder.path("drift.json"), current.outcome.drift)
-        current.say(found.table())
+        current.log(found.table())
         check(found, limits)
     foresee_rows(current.config, current.due.rules, champion, folder)
 
 
 def _decide(current: Retraining, version: Version) -> None:
     """Judge, and promote what passes; once more where the champion moved in between."""
-    config, model, outcome, say = current.config, current.due.model, current.outcome, current.say
+    config, model, outcome, log = current.config, current.due.model, current.outcome, current.log
     for _ in range(ROUNDS):
         seen = table(model.url)
         champion = model.meant(seen, CHAMPION)
         if champion is not None and champion.name == version.name:
-            mirror(config.registry.mlflow, model, version, alias=CHAMPION, say=say)
+            mirror(config.registry.mlflow, model, version, alias=CHAMPION, log=log)
             outcome.state, outcome.words = "promoted", f"{version.name} is the champion"
             return
-        if held_back(current.due, outcome, say):  # rolled back while this was at work
+        if held_back(current.due, outcome, log):  # rolled back while this was at work
             return
         outcome.champion = champion.name if champion else None
         _go_on(current, f"before {version.name} was judged")
         move(model.url, CHALLENGER, version.name, kind="set", asked=current.asked)
-        mirror(config.registry.mlflow, model, version, alias=CHALLENGER, say=say)
-        verdict, url = judge_version(model, version, champion, config, current.due.rules, current.where, say)
+        mirror(config.registry.mlflow, model, version, alias=CHALLENGER, log=log)
+        verdict, url = judge_version(model, version, champion, config, current.due.rules, current.executor, log)
         outcome.verdict, outcome.verdict_url = verdict, url
         if verdict["passed"] is None:
             outcome.state, outcome.words = "waiting", f"{version.name} waits for a person: {words_of(verdict)}"
-            say(f"retrain: {outcome.words}")
+            log(f"retrain: {outcome.words}")
             return
         if not verdict["passed"]:
             outcome.state, outcome.words = "refused", f"{version.name} did not pass the gate: {words_of(verdict)}"
@@ -215,20 +219,20 @@ def _decide(current: Retraining, version: Version) -> None:
                 f"{version.name} passed the gate; promote it with: sortase promote {model.name}@{version.name} "
                 f"--registry {model.registry}"
             )
-            say(f"retrain: {outcome.words}")
+            log(f"retrain: {outcome.words}")
             return
         _go_on(current, f"before {version.name}, which passed the gate, was promoted")
         try:
             moved = promote(model, version, asked=current.asked, seen=seen, gate=(verdict, url), by="retrain")
         except ConflictError as error:
-            say(f"retrain: {error}")
+            log(f"retrain: {error}")
             continue
         outcome.state, outcome.moved = "promoted", moved.record
         outcome.words = (
             f"{version.name} is the champion{' after ' + moved.before if moved.before else ', the first one'}"
         )
-        mirror(config.registry.mlflow, model, version, alias=CHAMPION, say=say)
-        say(f"retrain: {outcome.words}")
+        mirror(config.registry.mlflow, model, version, alias=CHAMPION, log=log)
+        log(f"retrain: {outcome.words}")
         return
     raise ConflictError(f"the champion of {model.url} moved {ROUNDS} times while {version.name} was judged; try again")
 

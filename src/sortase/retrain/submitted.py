@@ -19,7 +19,7 @@ from ..runs.folder import digest
 from ..types import Log
 from . import summary
 from .outcome import Outcome
-from .plan import Due, due_of, folder_of, held_back, nothing_words, run_of
+from .plan import RetrainPlan, folder_of, held_back, nothing_words, plan_of, run_of
 from .preflight import foresee
 from .requester import ask
 
@@ -32,7 +32,7 @@ def submit(
     settings: dict[str, Any],
     outcome: Outcome,
     options: argparse.Namespace,
-    say: Log,
+    log: Log,
     should_stop: Callable[[], bool],
 ) -> None:
     """Look whether there is anything new, from here; then run ``sortase retrain`` there and wait for its end.
@@ -43,13 +43,13 @@ def submit(
     """
     if not config.registry.url:
         raise ConfigError("registry.url is not in the configuration; the job on the cluster needs it there")
-    due = due_of(config, outcome)
+    due = plan_of(config, outcome)
     config, champion = due.config, due.generation.champion
     if champion is not None and outcome.news is None:
         outcome.state, outcome.words = "nothing", nothing_words(champion)
-        say(f"retrain: {outcome.words}")
+        log(f"retrain: {outcome.words}")
         return
-    if held_back(due, outcome, say):
+    if held_back(due, outcome, log):
         return
     own = run_of(config, due.generation)
     foresee(own, due.rules, due.model, champion)
@@ -68,14 +68,14 @@ def submit(
     if target.backend.state(target.name).phase == "absent":
         ask(folder, options.who)
     made = target.submit()
-    say(f"{target.place}: {'submitted' if made else 'was submitted before; attached to it'}")
+    log(f"{target.place}: {'submitted' if made else 'was submitted before; attached to it'}")
     try:
-        state = follow(target, options, "the same command", should_stop, say)
+        state = follow(target, options, "the same command", should_stop, log)
         if not made and state.is_over and state.exit_code == ConfigError.exit_code:
-            say(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
+            log(f"this attempt is over; --attempt {target.submission.attempt + 1} starts another one")
         end_as(state, target)
     finally:
-        summary.learn(outcome, folder, target.name, say)
+        summary.learn(outcome, folder, target.name, log)
     if outcome.state in ("cancelled", "failed"):
         raise WorkFailedError(f"{target.place} succeeded, but left no word of what it did in {folder.url}")
 
@@ -85,7 +85,7 @@ def _is_followed(submission: Submission, number: int, options: argparse.Namespac
     return bool(target.backend.state(target.name).phase != "absent")
 
 
-def _against(due: Due) -> str:
+def _against(due: RetrainPlan) -> str:
     """What a job's verdict depends on beside the generation: that the champion has not moved, and the frozen set."""
     moved = last(due.model.url, CHAMPION)
     frozen = storage.fingerprint(due.rules.dataset) if due.rules.dataset else None

@@ -58,26 +58,26 @@ def keep(outcome: Outcome, folder: RunFolder) -> None:
 
 
 @contextmanager
-def kept(outcome: Outcome, folder: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
+def kept(outcome: Outcome, folder: RunFolder, log: Callable[[str], None]) -> Iterator[None]:
     """`keep` at the end of the block, whatever ends it; not where another attempt has the run, whose word it is then.
     An error that ends the block is not replaced by one of keeping."""
     try:
         yield
     except BaseException as error:
-        keep_failure(outcome, folder, error, say)
+        keep_failure(outcome, folder, error, log)
         raise
     folder.fence()
     keep(outcome, folder)
 
 
-def keep_failure(outcome: Outcome, folder: RunFolder, error: BaseException, say: Callable[[str], None]) -> None:
+def keep_failure(outcome: Outcome, folder: RunFolder, error: BaseException, log: Callable[[str], None]) -> None:
     """What ended a retraining, unless another attempt has the run."""
     outcome.fail(error)
     try:
         if _is_ours(folder):
             keep(outcome, folder)
     except SortaseError as fault:
-        say(f"retrain: what became of it is not written down: {fault}")
+        log(f"retrain: what became of it is not written down: {fault}")
 
 
 def _is_ours(folder: RunFolder) -> bool:
@@ -87,12 +87,12 @@ def _is_ours(folder: RunFolder) -> bool:
     return folder.read(f"logs/attempt-{current['number']}/outcome.json") is not None  # it has ended
 
 
-def learn(outcome: Outcome, folder: RunFolder, submission: str, say: Callable[[str], None]) -> None:
+def learn(outcome: Outcome, folder: RunFolder, submission: str, log: Callable[[str], None]) -> None:
     """What this submission wrote down, into ``outcome``."""
     try:
         told = folder.read(JSON)
     except SortaseError as error:
-        say(f"retrain: what became of it cannot be read from here: {error}")
+        log(f"retrain: what became of it cannot be read from here: {error}")
         return
     if told is not None and told.get("submission") == submission:
         outcome.learn(Outcome.of(told))

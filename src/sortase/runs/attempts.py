@@ -23,7 +23,7 @@ from ..errors import CancelledError, ConfigError, ConflictError, FencedError, Ga
 from ..redact import redacted
 from .events import Events
 from .folder import RunFolder, now
-from .logs import LogPlace, kept_logs, placed_at, wanted
+from .logs import LogDestination, kept_logs, placed_at, wanted
 from .untouched import untouched_by_refusal
 
 STATES = {0: "succeeded", 2: "refused", 5: "cancelled"}
@@ -138,7 +138,7 @@ def attempted(url: str, reached: StorageSpec) -> Iterator[Attempt]:
     folder = RunFolder(url)
     number = _next_number(folder)
     attempt = Attempt(folder, number, now())
-    keeps = LogPlace(folder.path("logs", f"attempt-{number}")) if number and wanted() else None
+    keeps = LogDestination(folder.path("logs", f"attempt-{number}")) if number and wanted() else None
     before, _Open.attempt = _Open.attempt, attempt
     with storage.without_empty_folders(url):
         try:

@@ -35,7 +35,7 @@ _FILE = re.compile(r"(?P<name>(?:attempt-(?P<attempt>\d+)/)?[^/]+?)(?:\.(?P<part
 
 
 @dataclass(frozen=True)
-class LogPlace:
+class LogDestination:
     """Where the processes of an attempt keep their logs; ``doing`` starts the names of those that work for it."""
 
     url: str
@@ -43,16 +43,16 @@ class LogPlace:
 
 
 class _Here:
-    place: ClassVar[LogPlace | None] = None
+    place: ClassVar[LogDestination | None] = None
 
 
-def place() -> LogPlace | None:
+def place() -> LogDestination | None:
     """Where logs are kept now, to be handed to other processes; None where they are not."""
     return _Here.place
 
 
 @contextmanager
-def placed_at(where: LogPlace | None) -> Iterator[None]:
+def placed_at(where: LogDestination | None) -> Iterator[None]:
     """Inside the block, ``place`` is this one."""
     before, _Here.place = _Here.place, where
     try:
@@ -74,7 +74,7 @@ def wanted() -> bool:
 
 
 @contextmanager
-def kept_logs(where: LogPlace | None, name: str) -> Iterator[None]:
+def kept_logs(where: LogDestination | None, name: str) -> Iterator[None]:
     """Keep what this process, C libraries and children included, writes to stdout and stderr inside the block, beside
     where it goes anyway. An error that leaves the block is kept too. ``None`` keeps nothing.
 

@@ -34,7 +34,7 @@ def ask_to_stop(folder: RunFolder) -> int | None:
 
 
 @contextmanager
-def listening(folder: RunFolder, asked: threading.Event, say: Callable[[str], None]) -> Iterator[None]:
+def listening(folder: RunFolder, asked: threading.Event, log: Callable[[str], None]) -> Iterator[None]:
     """Inside the block, ``asked`` is set once this attempt is asked to stop. Where storage does not answer, nobody
     asks; a wish that cannot be read is said."""
     over = threading.Event()
@@ -52,7 +52,7 @@ def listening(folder: RunFolder, asked: threading.Event, say: Callable[[str], No
             except InputError as error:
                 if str(error) != said:
                     said = str(error)
-                    say(f"somebody may wish to stop this run, but it cannot be read: {error}")
+                    log(f"somebody may wish to stop this run, but it cannot be read: {error}")
 
     listener = threading.Thread(target=listen, name="stop-request", daemon=True)
     listener.start()

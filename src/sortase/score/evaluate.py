@@ -19,23 +19,23 @@ from ..model.metrics.metrics import Metrics
 from ..types import Log
 from .collapse import learnt_nothing
 from .measure import EvaluateJob, new_metrics, score, score_in_parts
-from .parts import Elsewhere
+from .parts import RemoteScorer
 
 
-def evaluate(job: EvaluateJob, folder: str, say: Log, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
+def evaluate(job: EvaluateJob, folder: str, log: Log, remote: RemoteScorer | None = None) -> dict[str, Any]:
     """Score the test side; writes predictions.parquet, predictions.pkl and, last, evaluation.json below ``folder``.
 
-    With ``elsewhere`` other processes compute the scores: its dataset is the one whose rows ``job.test`` shows. The
+    With ``remote`` other processes compute the scores: its dataset is the one whose rows ``job.test`` shows. The
     model's weights and ``job.precision`` are not used here then.
     """
     trained = job.trained
     check_scorable(job.test, trained)
     if note := check_token_types(job.test, trained.model):
-        say(f"evaluate: {note}")
+        log(f"evaluate: {note}")
     if cut := overlong(job.test, trained.max_length):
-        say(f"evaluate: {cut} of {len(job.test)} sequences are cut to {trained.max_length} tokens")
+        log(f"evaluate: {cut} of {len(job.test)} sequences are cut to {trained.max_length} tokens")
     started = time.monotonic()
-    metrics = score(job, folder) if elsewhere is None else score_in_parts(job, folder, elsewhere)
+    metrics = score(job, folder) if remote is None else score_in_parts(job, folder, remote)
     seconds = time.monotonic() - started
     found = metrics.result()
     evaluation: dict[str, Any] = {
@@ -44,7 +44,7 @@ def evaluate(job: EvaluateJob, folder: str, say: Log, elsewhere: Elsewhere | Non
         "rows": len(job.test),
         "unit": trained.task.unit,
         **found,
-        "baseline": compare(job, job.train, metrics, say) if job.settings.baseline and job.train is not None else None,
+        "baseline": compare(job, job.train, metrics, log) if job.settings.baseline and job.train is not None else None,
         "learnt_nothing": learnt_nothing(found, trained.classes, trained.task.unit, job.training),
         "speed": {"rows_per_second": round(len(job.test) / max(seconds, 1e-9), 2), "seconds": round(seconds, 3)},
     }
@@ -63,9 +63,9 @@ def check_scorable(test: Sequences, trained: Trained) -> None:
     check_labels(test, len(trained.class_map))
 
 
-def compare(job: EvaluateJob, train: Sequences, model: Metrics, say: Log) -> dict[str, Any]:
+def compare(job: EvaluateJob, train: Sequences, model: Metrics, log: Log) -> dict[str, Any]:
     """Baselines on the same units, and in one sentence whether the transformer beats them."""
-    say("evaluate: fitting the baselines")
+    log("evaluate: fitting the baselines")
     classes, limit = len(job.trained.class_map), job.trained.max_length
     simple = _measured(job, baseline.majority(train, classes, job.seed), limit)
     features, learn = baseline.learner(job.trained.task, job.split_unit)

@@ -15,7 +15,7 @@ from ..model.metrics.bootstrap import Groups
 from ..model.metrics.metrics import Cluster, Metrics
 from ..model.scores import Scores
 from .collapse import Training
-from .parts import Elsewhere, Part, Scorer, divide, gather, part_folder
+from .parts import Part, RemoteScorer, Scorer, divide, gather, part_folder
 from .predictions import PickledPredictions, PredictionTable, parquet_writer
 
 
@@ -97,13 +97,13 @@ class _Measurer(Scorer):
         return metrics
 
 
-def score_in_parts(job: EvaluateJob, folder: str, elsewhere: Elsewhere) -> Metrics:
+def score_in_parts(job: EvaluateJob, folder: str, remote: RemoteScorer) -> Metrics:
     """What ``score`` does, by other processes."""
     metrics, pickled = new_metrics(job), PickledPredictions(job.trained.classes)
     url = storage.join(folder, "predictions.parquet")
     with part_folder(url) as parts:
         measurer = _Measurer.of(
-            elsewhere, job.trained, job.test, job.settings.batch_size, _table(job), parts, metrics=metrics_of(job)
+            remote, job.trained, job.test, job.settings.batch_size, _table(job), parts, metrics=metrics_of(job)
         )
 
         def take(part: Part, found: Metrics) -> None:
@@ -111,6 +111,6 @@ def score_in_parts(job: EvaluateJob, folder: str, elsewhere: Elsewhere) -> Metri
             pickled.extend(part.pickle(parts))
 
         divided = divide(job.trained, job.test, job.settings.batch_size)
-        gather(elsewhere.map, measurer, divided, url, "evaluate", take)
+        gather(remote.map, measurer, divided, url, "evaluate", take)
     pickled.write(storage.join(folder, "predictions.pkl"))
     return metrics

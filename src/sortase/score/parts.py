@@ -29,7 +29,7 @@ MOST_ROWS = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elsewhere:
+class RemoteScorer:
     """Other processes that score, and the URLs where they find the model and the dataset whose rows are scored."""
 
     map: Map
@@ -88,7 +88,7 @@ class Scorer:
     @classmethod
     def of(
         cls,
-        elsewhere: Elsewhere,
+        remote: RemoteScorer,
         trained: Trained,
         sequences: Sequences,
         batch_size: int,
@@ -96,12 +96,12 @@ class Scorer:
         folder: str,
         **more: Any,
     ) -> Self:
-        """For parts of these rows of the dataset that ``elsewhere`` names."""
+        """For parts of these rows of the dataset that ``remote`` names."""
         return cls(
-            model=elsewhere.model,
-            tokenizer=elsewhere.tokenizer,
-            dataset=elsewhere.dataset,
-            compute=elsewhere.compute,
+            model=remote.model,
+            tokenizer=remote.tokenizer,
+            dataset=remote.dataset,
+            compute=remote.compute,
             task=trained.task.kind,
             label_column=trained.task.label_column if sequences.labelled else None,
             hidden=sequences.hidden,

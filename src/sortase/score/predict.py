@@ -15,16 +15,16 @@ from ..model.inference import stream
 from ..model.inputs import check_token_types
 from ..model.load import Trained
 from ..model.scores import Scores
-from .parts import Elsewhere, Part, Scorer, divide, gather, part_folder
+from .parts import Part, RemoteScorer, Scorer, divide, gather, part_folder
 from .predictions import PredictionTable, parquet_writer
 
 
 def predict(
-    trained: Trained, settings: PredictSpec, url: str, precision: str = "fp32", elsewhere: Elsewhere | None = None
+    trained: Trained, settings: PredictSpec, url: str, precision: str = "fp32", remote: RemoteScorer | None = None
 ) -> dict[str, int]:
     """Write the predictions for ``settings.dataset`` to a Parquet file; counts them by class.
 
-    Rows stream from the dataset to the file, which appears once it is whole. With ``elsewhere`` other processes compute
+    Rows stream from the dataset to the file, which appears once it is whole. With ``remote`` other processes compute
     the scores; the model's weights and ``precision`` are not used here then.
     """
     sequences = Sequences.open(settings.dataset)
@@ -39,8 +39,8 @@ def predict(
         threshold=settings.threshold,
         columns=settings.columns,
     )
-    if elsewhere is not None:
-        counts = _in_parts(trained, sequences, settings.batch_size, table, url, elsewhere)
+    if remote is not None:
+        counts = _in_parts(trained, sequences, settings.batch_size, table, url, remote)
     else:
         found = stream(
             trained,
@@ -74,13 +74,13 @@ class _Predictor(Scorer):
 
 
 def _in_parts(
-    trained: Trained, sequences: Sequences, batch_size: int, table: PredictionTable, url: str, elsewhere: Elsewhere
+    trained: Trained, sequences: Sequences, batch_size: int, table: PredictionTable, url: str, remote: RemoteScorer
 ) -> Counter[str]:
     counts: Counter[str] = Counter()
     with part_folder(url) as folder:
-        predictor = _Predictor.of(elsewhere, trained, sequences, batch_size, table, folder)
+        predictor = _Predictor.of(remote, trained, sequences, batch_size, table, folder)
         parts = divide(trained, sequences, batch_size)
-        gather(elsewhere.map, predictor, parts, url, "predict", lambda part, found: counts.update(found))
+        gather(remote.map, predictor, parts, url, "predict", lambda part, found: counts.update(found))
     return counts
 
 

@@ -243,7 +243,7 @@ class Checkpoints:
                 )
         return _best(found)
 
-    def newest(self, folder: Path, say: Callable[[str], None]) -> tuple[Checkpoint, Path] | None:
+    def newest(self, folder: Path, log: Callable[[str], None]) -> tuple[Checkpoint, Path] | None:
         """The newest checkpoint whose files verify, copied once to each node; damaged ones are named and passed over.
 
         All ranks get the same one, or None.
@@ -252,13 +252,13 @@ class Checkpoints:
         for checkpoint in self.ranks.first(self.all() if self.ranks.is_first else None):
             if isinstance(checkpoint, Damaged):
                 if self.ranks.is_first:
-                    say(f"a checkpoint is damaged, going back to the one before: {checkpoint.why}")
+                    log(f"a checkpoint is damaged, going back to the one before: {checkpoint.why}")
                 continue
             problems = [text for text in self.ranks.gather(self._fetch(checkpoint, folder)) if text is not None]
             if not problems:
                 return checkpoint, folder
             if self.ranks.is_first:
-                say(f"checkpoint of step {checkpoint.step} is damaged, going back to the one before: {problems[0]}")
+                log(f"checkpoint of step {checkpoint.step} is damaged, going back to the one before: {problems[0]}")
                 storage.remove(checkpoint.url)
         return None
 

@@ -79,7 +79,7 @@ def train(
     job: TrainJob,
     folder: RunFolder,
     events: Events,
-    say: Log,
+    log: Log,
     should_stop: Callable[[], bool] = lambda: False,
     *,
     report: Report | None = None,
@@ -88,7 +88,7 @@ def train(
 ) -> tuple[Fitted, Trained]:
     """Train and save the model with its tokenizer below ``folder.model``; it is durable when this returns on rank 0.
 
-    Where several processes train together, all ``ranks`` call this alike; ``events`` and ``say`` are heard from rank 0.
+    Where several processes train together, all ``ranks`` call this alike; ``events`` and ``log`` are heard from rank 0.
     ``report`` gets step and metrics of each evaluation on the validation side. ``prepared``: what ``ready`` made of the
     same job.
     """
@@ -99,15 +99,15 @@ def train(
     ranks = ranks or Ranks()
     trained, origin, notes = prepared or ready(job)
     if job.model.checkpoint is not None and origin.pretrained:
-        say(f"train: {origin.line(job.model.checkpoint)}")
+        log(f"train: {origin.line(job.model.checkpoint)}")
     for note in notes:
-        say(f"train: {note}")
+        log(f"train: {note}")
     keep = job.settings.arguments["save_total_limit"]
     checkpoints = Checkpoints(folder.path("checkpoints"), keep, folder.fence, ranks, _training_name(job, folder))
     try:
         spec = job.tracking if ranks.is_first else TrackingSpec()
-        with tracked(spec, events, folder, job.name, settings_of(job), say):
-            fitted = fit(_fit_job(job, trained, ranks), checkpoints, events, say, should_stop, report, ranks)
+        with tracked(spec, events, folder, job.name, settings_of(job), log):
+            fitted = fit(_fit_job(job, trained, ranks), checkpoints, events, log, should_stop, report, ranks)
     finally:
         checkpoints.close()
         events.flush()

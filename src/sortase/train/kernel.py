@@ -181,7 +181,7 @@ def fit(
     job: Job,
     checkpoints: Checkpoints,
     events: Events,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     should_stop: Callable[[], bool] = lambda: False,
     report: Report | None = None,
     ranks: Ranks | None = None,
@@ -213,10 +213,10 @@ def fit(
             trainer.add_callback(ShowProgress())
         if job.settings.early_stopping_patience is not None:
             trainer.add_callback(early_stopping(job, selecting, sign))
-        resumed = checkpoints.newest(scratch / "resume", say)
+        resumed = checkpoints.newest(scratch / "resume", log)
         events.rewind("train", resumed[0].step if resumed else -1)
         if resumed:
-            say(f"train: continuing from the checkpoint of step {resumed[0].step}")
+            log(f"train: continuing from the checkpoint of step {resumed[0].step}")
         started = time.monotonic()
         torch.manual_seed(job.seed)
         try:
@@ -240,7 +240,7 @@ def fit(
         best: int | None = trainer.state.global_step
         weights = whole
         if selecting and ranks.is_first:
-            best, weights = take_best(trainer, whole, checkpoints, scratch, say)
+            best, weights = take_best(trainer, whole, checkpoints, scratch, log)
         if ranks.world_size == 1 and trainer.deepspeed is None:
             job.model.load_state_dict(weights, strict=False)
             trainer.release()
@@ -279,7 +279,7 @@ def take_best(
     last: dict[str, torch.Tensor],
     checkpoints: Checkpoints,
     scratch: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[int | None, dict[str, torch.Tensor]]:
     """Step and weights of the best checkpoint; where none was evaluated no step, and the last weights.
 
@@ -287,7 +287,7 @@ def take_best(
     """
     best = checkpoints.best()
     if best is None:
-        say("train: no checkpoint was evaluated; the model has the last weights")
+        log("train: no checkpoint was evaluated; the model has the last weights")
         return None, last
     if best.step == trainer.state.global_step:
         return best.step, last

@@ -9,7 +9,7 @@ from ..config.model import ModelSpec
 from ..config.tracking import TrackingSpec
 from ..config.train import TrainSpec
 from ..model.task import task_of
-from ..prepare.subsets import read_sides
+from ..prepare.subsets import read_splits
 from .job import TrainJob
 
 
@@ -33,7 +33,7 @@ class TrainRequest:
     def job(self) -> TrainJob:
         """Open the data (a remote dataset once a node) and say what to train on it."""
         task = task_of(self.task)
-        sides = read_sides(self.dataset, self.split, task)
+        sides = read_splits(self.dataset, self.split, task)
         return TrainJob(
             task=task,
             class_map=self.class_map,

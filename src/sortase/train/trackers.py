@@ -21,7 +21,7 @@ PACKED = 100  # parameters that MLflow takes at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class TrackingContext:
     """What a tracker knows of a training. ``local``: the folder ``tracking`` of the run folder, where that is local,
     else one that is copied there."""
 
@@ -57,7 +57,7 @@ class TensorBoard:
     """Event files in ``tracking/tensorboard`` of the run folder, one for each attempt. Readers purge what the earlier
     ones told."""
 
-    def __init__(self, told: Told):
+    def __init__(self, told: TrackingContext):
         self.settings = told.settings
         self.files = _Files(told, "tensorboard")
         self.writer: Any = None
@@ -86,7 +86,7 @@ class TensorBoard:
 class MLflow:
     """A run on MLflow's server or in its database, which is asked what it knows when a training goes on."""
 
-    def __init__(self, told: Told):
+    def __init__(self, told: TrackingContext):
         self.told = told
         self.run_id = ""
         self.known: dict[str, int] = {}
@@ -165,7 +165,7 @@ class WandB:
     """A run of W&B. An offline one lies in ``tracking/wandb`` of the run folder; each attempt writes it anew, because
     W&B loses the last seconds of one that is killed, and shows what two files hold twice."""
 
-    def __init__(self, told: Told):
+    def __init__(self, told: TrackingContext):
         self.told = told
         self.files = _Files(told, "wandb")
         self.offline = told.wandb_mode == "offline"
@@ -208,13 +208,17 @@ class WandB:
             self.keep()
 
 
-TRACKERS: dict[str, Callable[[Told], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
+TRACKERS: dict[str, Callable[[TrackingContext], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "mlflow": MLflow,
+    "wandb": WandB,
+}
 
 
 class _Files:
     """What a service writes to a local folder, and its copies in the run folder, where that is elsewhere."""
 
-    def __init__(self, told: Told, name: str):
+    def __init__(self, told: TrackingContext, name: str):
         self.local = told.local / name
         self.url = told.folder.path("tracking", name)
         self.elsewhere = storage.is_remote(self.url)

@@ -28,7 +28,7 @@ from ..redact import redacted
 from ..runs.events import Events
 from ..runs.folder import RunFolder
 from ..storage.scratch import Scratch
-from .trackers import TRACKERS, Told, Tracker, plain_name
+from .trackers import TRACKERS, Tracker, TrackingContext, plain_name
 
 
 def check_tracking(spec: TrackingSpec, folder: RunFolder, *, here: bool = True) -> None:
@@ -50,7 +50,7 @@ def check_tracking(spec: TrackingSpec, folder: RunFolder, *, here: bool = True) 
         )
 
 
-def placed(spec: TrackingSpec, folder: RunFolder) -> TrackingSpec:
+def tracking_for(spec: TrackingSpec, folder: RunFolder) -> TrackingSpec:
     """The same with MLflow's default database in this run folder, for trainings in folders below it."""
     if "mlflow" not in spec.to or spec.mlflow_uri or os.environ.get("MLFLOW_TRACKING_URI"):
         return spec
@@ -59,7 +59,7 @@ def placed(spec: TrackingSpec, folder: RunFolder) -> TrackingSpec:
 
 @contextmanager
 def tracked(
-    spec: TrackingSpec, events: Events, folder: RunFolder, name: str, settings: Any, say: Callable[[str], None]
+    spec: TrackingSpec, events: Events, folder: RunFolder, name: str, settings: Any, log: Callable[[str], None]
 ) -> Iterator[None]:
     """As long as the block lasts the trackers hear of what ``events`` gets. ``settings`` are noted once a run."""
     check_tracking(spec, folder)
@@ -70,7 +70,7 @@ def tracked(
     with ExitStack() as undo:
         url = folder.path("tracking")
         local = undo.enter_context(Scratch("tracking")) if storage.is_remote(url) else storage.local_path(url)
-        told = Told(
+        told = TrackingContext(
             name=name,
             project=spec.project,
             settings={plain_name(key): value for key, value in _flat(redacted(settings)).items()},
@@ -79,7 +79,7 @@ def tracked(
             mlflow_uri=_mlflow_uri(spec, folder) if "mlflow" in spec.to else "",
             wandb_mode=spec.wandb_mode,
         )
-        listener = _Listener(events, [_Feed(kind, TRACKERS[kind](told), say) for kind in spec.to])
+        listener = _Listener(events, [_Feed(kind, TRACKERS[kind](told), log) for kind in spec.to])
         undo.callback(lambda: listener.end(status))
         events.listeners.append(listener)
         undo.callback(events.listeners.remove, listener)
@@ -97,8 +97,8 @@ def tracked(
 class _Feed:
     """One tracker in its thread, which ends with the tracker's first failure."""
 
-    def __init__(self, kind: str, tracker: Tracker, say: Callable[[str], None]):
-        self.kind, self.tracker, self.say = kind, tracker, say
+    def __init__(self, kind: str, tracker: Tracker, log: Callable[[str], None]):
+        self.kind, self.tracker, self.log = kind, tracker, log
         self.calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._work, name=f"tracking-{kind}", daemon=True)
         self.thread.start()
@@ -109,7 +109,7 @@ class _Feed:
     def wait(self, seconds: float) -> None:
         self.thread.join(max(0.0, seconds))
         if self.thread.is_alive():
-            self.say(f"train: {self.kind} does not answer, and may lack the last steps")
+            self.log(f"train: {self.kind} does not answer, and may lack the last steps")
 
     def _work(self) -> None:
         what = ""
@@ -120,7 +120,7 @@ class _Feed:
             except Exception as error:  # noqa: BLE001 - whatever befalls a service that only watches
                 first = str(error).strip().splitlines()[:1]
                 words = f"{type(error).__name__}: {' '.join(first)}"
-                self.say(redacted(f"train: {self.kind} fails and is left out from now on: {words}"))
+                self.log(redacted(f"train: {self.kind} fails and is left out from now on: {words}"))
                 return
 
 
