@@ -390,7 +390,7 @@ def test_groups_of_rows_are_resampled(apart: bool, models: Make, tmp_path: Path)
     seen = Training.of([test.view(np.arange(0, 90, 9))], "row")
     spec = rules(overlap="drop", must_beat_baseline=True)
     one, two = contender(models(), training=seen), contender(models(change=swapped), "old")
-    options: dict[str, Any] = {"unit": "row", "spec": spec, "elsewhere": remote if apart else None}
+    options: dict[str, Any] = {"unit": "row", "spec": spec, "remote": remote if apart else None}
     train = Sequences.open(dataset(n=6, seed=8), "label")
     found = contest(one, two, test.view(np.arange(90)[::-1]), groups=numbers[::-1], train=train, **options)
     left = np.setdiff1d(np.arange(90), np.arange(0, 90, 9))

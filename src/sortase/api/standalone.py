@@ -29,6 +29,7 @@ from ..model.tokenizer import load_tokenizer
 from ..pipeline.executor import Executor
 from ..prepare.subsets import Splits, Unit, divide
 from ..progress import announce
+from ..runs import layout
 from ..runs.events import Events, read_events
 from ..runs.folder import RunFolder, contents, versions
 from ..runs.untouched import untouched_by_refusal
@@ -135,7 +136,7 @@ def _train_and_score(begun: Planned, log: Log, executor: Executor) -> Trainer:
     else:
         trained = _train(begun, log, executor)
     _score(begun, trained, log, executor)
-    _announce(begun.folder.read("evaluation.json") if len(begun.sides.test) else None)
+    _announce(begun.folder.read(layout.EVALUATION) if len(begun.sides.test) else None)
     return _finished(begun, trained)
 
 
@@ -347,7 +348,7 @@ def _job(asked: TrainingCall, sides: Splits, class_map: dict[str, int]) -> Train
 
 def _request(begun: Planned) -> TrainRequest:
     """The training by where its data lies, for processes elsewhere; writes down the split."""
-    asked, split = begun.asked, begun.folder.path("split.parquet")
+    asked, split = begun.asked, begun.folder.path(layout.SPLIT)
     begun.made.write(split)
     return TrainRequest(
         task=asked.task.kind,

@@ -18,6 +18,7 @@ from ..data.padding import own_tokens, token_columns
 from ..data.source import Source, open_source, rows_of
 from ..errors import ConfigError, InputError
 from ..progress import Progress
+from ..runs import layout
 from ..runs.folder import RunFolder
 
 FORMAT = 1
@@ -33,10 +34,14 @@ def profile(folder: RunFolder) -> dict[str, Any]:
         ConfigError: the run's stage prepare is not finished.
         InputError: a token id is negative or beyond any vocabulary.
     """
-    described, config = folder.read("data/prepare.json"), (folder.read("run.json") or {}).get("config")
+    described, config = (
+        folder.read(layout.PREPARED),
+        (folder.read(layout.RUN) or {}).get("config"),
+    )
     if folder.mark("prepare") is None or described is None or config is None:
         raise ConfigError(f"stage 'prepare' of {folder.url} is not finished; run `sortase prepare` first")
-    source = open_source(folder.path("data", f"{config['run']['prefix']}_labeled.dataset"))
+    data = folder.data(config["run"]["prefix"])
+    source = open_source(data.dataset)
     split = described.get("split")
     return {
         "format": FORMAT,
@@ -45,7 +50,7 @@ def profile(folder: RunFolder) -> dict[str, Any]:
         "classes": described["units"],
         "sides": {side: found["per_class"] for side, found in split["sides"].items()} if split else None,
         "genes": _genes(folder.mark("tokenize")),
-        **measured(source, _training_rows(folder.path("data", "split.parquet"), rows_of(source))),
+        **measured(source, _training_rows(data.split, rows_of(source))),
     }
 
 

@@ -19,6 +19,7 @@ from ..data.source import FolderSource, Source, rows_of
 from ..errors import MissingExtraError
 from ..prepare.outputs import OutputPaths
 from ..prepare.prepare import check_inputs
+from ..runs import layout
 from ..runs.folder import RunFolder
 from ..train.tracking import check_tracking
 from ..wording import duration
@@ -105,7 +106,7 @@ class _Preflight:
 
     def _tokenized(self, spec: TokenizeSpec | None) -> Source | None:
         """Columns of what the tokenize stage makes, by its input."""
-        made = self.folder.path("data", "tokenized.dataset")
+        made = self.folder.data(self.config.run.prefix).tokenized
         if not self.wants("tokenize"):
             return looked_at(made) if storage.exists(made) else None
         if spec is None or (self.from_outside and not all(map(storage.is_remote, input_urls(spec)))):
@@ -144,7 +145,7 @@ class _Preflight:
 
     def _prepared_rows(self) -> Rows:
         """As the prepare stage has counted them."""
-        described = self.folder.read("data/prepare.json") or {}
+        described = self.folder.read(layout.PREPARED) or {}
         side = (described.get("split") or {}).get("sides", {}).get("train")
         return Rows(side["rows"], exact=True) if side else Rows(None)
 
@@ -163,7 +164,7 @@ class _Preflight:
         return f"preflight: {rows}{passes} of {each:,} steps in {batches}; {self._duration(epochs * each)}"
 
     def _duration(self, steps: float) -> str:
-        earlier = (self.folder.read("run.json") or {}).get("training") or {}
+        earlier = (self.folder.read(layout.RUN) or {}).get("training") or {}
         done = (earlier.get("steps") or 0) - (earlier.get("resumed_from") or 0)
         alike = earlier.get("workers") == max(1, self.config.compute.max_workers)
         if not alike or done <= 0 or not earlier.get("seconds"):

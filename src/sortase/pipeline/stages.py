@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..model.task import Task, task_of
 from ..runs.events import Events
 from ..runs.folder import RunFolder, contents, identity
+from ..runs.layout import DataPaths
 from ..types import Log
 
 if TYPE_CHECKING:
@@ -40,20 +41,24 @@ class Run:
         return task_of(self.config.labels.task)
 
     @property
+    def data(self) -> DataPaths:
+        return self.folder.data(self.config.run.prefix)
+
+    @property
     def dataset(self) -> str:
         """The tokenised dataset: the user's, or the one that the tokenize stage makes."""
-        return self.config.data.dataset or self.folder.path("data", "tokenized.dataset")
+        return self.config.data.dataset or self.data.tokenized
 
     @property
     def prepared(self) -> str:
-        return self.folder.path("data", f"{self.config.run.prefix}_labeled.dataset")
+        return self.data.dataset
 
     @property
     def labels(self) -> LabelSpec:
         """The labels, with the vocabulary that the tokenize stage made where none was named."""
         if self.config.labels.vocabulary is not None or self.config.tokenize is None:
             return self.config.labels
-        return self.config.labels.model_copy(update={"vocabulary": self.folder.path("data", "vocabulary.pkl")})
+        return self.config.labels.model_copy(update={"vocabulary": self.data.vocabulary})
 
     def request(self) -> TrainRequest:
         """The training of the prepared data, by where it lies."""
@@ -65,8 +70,8 @@ class Run:
         return TrainRequest(
             task=config.labels.task,
             dataset=self.prepared,
-            split=self.folder.path("data", "split.parquet"),
-            class_map=classmap.read(self.folder.path("data", f"{config.run.prefix}_id_class_dict.json")),
+            split=self.data.split,
+            class_map=classmap.read(self.data.class_map_json),
             model=config.model,
             settings=config.train,
             compute=config.compute,
@@ -249,7 +254,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     from ..prepare.subsets import read_splits
     from ..score.evaluate import EvaluateJob, closing_lines, evaluate
 
-    sides = read_splits(run.prepared, run.folder.path("data", "split.parquet"), run.task)
+    sides = read_splits(run.prepared, run.data.split, run.task)
     trained = load_trained(run.folder.model, run.task)
     remote = _elsewhere(run, run.prepared)
     with model_on_device(trained.model, None if remote else run.config.compute) as precision:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from .. import storage
 from ..data.shards import INFO, STATE
 from ..data.source import FolderSource, Source
 from ..errors import ExistingOutputError, InputError, SortaseError
+from ..runs.layout import DataPaths
 from ..storage.contents import is_cache, is_litter
 from .result import Prepared
 
@@ -19,28 +19,8 @@ MARK = "sortase.json"
 _OURS = re.compile(r"(data-.*\.arrow|\..*\.partial|" + "|".join(map(re.escape, (INFO, STATE, MARK))) + ")")
 
 
-@dataclass(frozen=True)
-class OutputPaths:
-    """Names of the outputs below ``out``."""
-
-    out: str
-    prefix: str
-
-    @property
-    def dataset(self) -> str:
-        return storage.join(self.out, f"{self.prefix}_labeled.dataset")
-
-    @property
-    def class_map(self) -> str:
-        return storage.join(self.out, f"{self.prefix}_id_class_dict.pkl")
-
-    @property
-    def split(self) -> str:
-        return storage.join(self.out, "split.parquet")
-
-    @property
-    def summary(self) -> str:
-        return storage.join(self.out, "prepare.json")
+class OutputPaths(DataPaths):
+    """What the stage prepare writes: what is there already, and what is taken away again."""
 
     def check(self, source: Source) -> None:
         """The prefix must be a name, and the output must not be the input."""
@@ -93,11 +73,7 @@ class OutputPaths:
                 raise ExistingOutputError(
                     f"{self.dataset} holds {name}, which prepare did not write; choose another prefix"
                 )
-        self._remove(storage.join(self.dataset, STATE), self.dataset, self.class_map, self._json_map)
-
-    @property
-    def _json_map(self) -> str:
-        return storage.join(self.out, f"{self.prefix}_id_class_dict.json")
+        self._remove(storage.join(self.dataset, STATE), self.dataset, self.class_map, self.class_map_json)
 
     def _remove(self, *urls: str) -> None:
         for url in urls:
@@ -105,7 +81,7 @@ class OutputPaths:
 
     @contextmanager
     def dataset_or_nothing(self) -> Iterator[None]:
-        with self._removing_on_failure(self.dataset, self.class_map, self._json_map):
+        with self._removing_on_failure(self.dataset, self.class_map, self.class_map_json):
             yield
 
     @contextmanager

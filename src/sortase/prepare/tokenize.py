@@ -29,6 +29,7 @@ from ..data.counts.token_rows import BATCH_ROWS, SHARD_BATCHES, cells_batch, cel
 from ..data.shards import STATE, Shard, features_of, publish, with_features, write_shard
 from ..errors import ExistingOutputError, InputError
 from ..progress import Progress
+from ..runs import layout
 from ..runs.folder import digest
 from ..types import Map
 from .tokenize_plan import Plan, plan_of
@@ -36,10 +37,10 @@ from .tokenize_plan import Plan, plan_of
 FORMAT = 2
 SHARD_CELLS = BATCH_ROWS * SHARD_BATCHES
 NAMES = {
-    "dataset": "tokenized.dataset",
-    "vocabulary": "vocabulary.pkl",
+    "dataset": layout.TOKENIZED,
+    "vocabulary": layout.VOCABULARY,
     "twin": "vocabulary.json",
-    "medians": "medians.json",
+    "medians": layout.MEDIANS,
     "mark": "tokenize.json",
 }
 

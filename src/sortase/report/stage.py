@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import storage
 from ..errors import MissingInputError
+from ..runs import layout
 from ..runs.events import read_events
 from ..runs.folder import RunFolder
 
@@ -18,17 +19,21 @@ def report(folder_url: str) -> str:
     from .page.page import page
 
     folder = RunFolder(folder_url)
-    run = folder.read("run.json")
+    run = folder.read(layout.RUN)
     if run is None:
         raise MissingInputError(f"{folder_url} is no run folder: it has no run.json")
-    evaluation = folder.read("evaluation.json")
+    evaluation = folder.read(layout.EVALUATION)
     html, figures = page(
-        run, folder.read("data/prepare.json"), evaluation, read_events(folder), _token_names(folder, evaluation)
+        run,
+        folder.read(layout.PREPARED),
+        evaluation,
+        read_events(folder),
+        _token_names(folder, evaluation),
     )
     storage.remove(folder.path("figures"))
     for name, content in figures.items():
         storage.write_bytes(folder.path("figures", name), content)
-    target = folder.path("report.html")
+    target = folder.path(layout.REPORT)
     storage.write_bytes(target, html.encode())
     return target
 

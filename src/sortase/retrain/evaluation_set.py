@@ -101,12 +101,12 @@ def _own(version: Version, task: Task) -> _Own | None:
     if unfinished(marks) or name_of(folder.url, marks) != version.name:
         return None
     config = check(folder.description()["config"], f"{folder.url}/run.json")
-    url = folder.path("data", f"{config.run.prefix}_labeled.dataset")
-    if not storage.exists(url):
+    data = folder.data(config.run.prefix)
+    if not storage.exists(data.dataset):
         return None
     if (name := folder.damage(marks["prepare"])) is not None:
         raise StorageError(f"{folder.path(*name.split('/'))} is not what the run of {version.name} was made from")
-    return _Own(url, read_splits(url, folder.path("data", "split.parquet"), task), config.split)
+    return _Own(data.dataset, read_splits(data.dataset, data.split, task), config.split)
 
 
 def frozen_set(url: str, task: Task, classes: dict[str, int], unit: Unit, config: Config) -> Evaluated:

@@ -17,6 +17,7 @@ from ..pipeline.executor import Executor
 from ..registry import verdicts
 from ..registry.models import Model
 from ..registry.versions import Version
+from ..runs import layout
 from ..runs.folder import digest
 from ..score.parts import RemoteScorer
 from ..types import Log
@@ -82,7 +83,7 @@ def _judged(
         return RemoteScorer(map=map_, model=url, dataset=on.url, compute=config.compute)
 
     result = contest(
-        contender(version, evaluation=storage.read_json(version.path("evaluation.json"))),
+        contender(version, evaluation=storage.read_json(version.path(layout.EVALUATION))),
         contender(champion) if champion else None,
         on.test,
         unit=on.unit,

@@ -21,12 +21,13 @@ from ..registry.models import Model, model_of
 from ..registry.moves import rolled_back
 from ..registry.names import CHAMPION, VERSION, is_reference, parse
 from ..registry.versions import RECORD, Version, read
+from ..runs import layout
 from ..runs.folder import RunFolder, digest
 from ..types import Log
 from .generation import data_fingerprint, settings_digests
 from .outcome import Outcome
 
-PINNED = {"vocabulary": "vocabulary.pkl", "medians": "medians.json"}
+PINNED = {"vocabulary": layout.VOCABULARY, "medians": layout.MEDIANS}
 
 
 def model_named(config: Config) -> Model:

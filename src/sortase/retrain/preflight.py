@@ -51,10 +51,10 @@ def foresee_rows(config: Config, rules: GateSpec, champion: Version | None, fold
     Raises:
         InputError: the comparison would not be fair; see ``gate.fairness``.
     """
-    task, prefix = task_of(config.labels.task), config.run.prefix
-    classes = classmap.read(folder.path("data", f"{prefix}_id_class_dict.json"))
+    task, data = task_of(config.labels.task), folder.data(config.run.prefix)
+    classes = classmap.read(data.class_map_json)
     refuse_coarse(rules, affordable(rules.bootstrap, len(classes)), len(classes))
-    sides = read_splits(folder.path("data", f"{prefix}_labeled.dataset"), folder.path("data", "split.parquet"), task)
+    sides = read_splits(data.dataset, data.split, task)
     test, unit = sides.test, sides.unit
     if rules.dataset is not None:
         on = frozen_set(rules.dataset, task, classes, unit, config)

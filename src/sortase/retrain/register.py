@@ -28,12 +28,12 @@ from ..registry.models import version_at
 from ..registry.moves import table
 from ..registry.versions import FORMAT, RECORD, Version, described, find, read
 from ..report.card.of_run import write_card
+from ..runs import layout
 from ..runs.folder import FITTING, RunFolder, digest
 from ..storage.scratch import Scratch
 from .generation import lineage
 
-COPIED = ("evaluation.json", "data/prepare.json")
-REPORT = "report.html"
+COPIED = (layout.EVALUATION, layout.PREPARED)
 TOKENIZED = ("data/vocabulary.pkl", "data/medians.json")
 TRAINING = "training.npy"
 
@@ -94,23 +94,23 @@ def name_of(url: str, marks: Mapping[str, Any]) -> str:
 
 def _collect(folder: RunFolder, title: str, scratch: Path) -> dict[str, Any]:
     """Everything of the version as local files; returns what version.json tells of them. ``title``: of its card."""
-    run = folder.read("run.json")
+    run = folder.read(layout.RUN)
     config = check(run["config"], f"{folder.url}/run.json")
     told = lineage(folder)
     storage.download(folder.model, scratch / "model")
     tokenized = TOKENIZED if config.tokenize is not None else ()
-    reported = (REPORT,) if folder.mark("report") is not None else ()
+    reported = (layout.REPORT,) if folder.mark("report") is not None else ()
     for name in (*COPIED, *tokenized, *reported):
         storage.download(folder.path(*name.split("/")), scratch / Path(name).name)
-    class_map = classmap.read(folder.path("data", f"{config.run.prefix}_id_class_dict.json"))
+    class_map = classmap.read(folder.data(config.run.prefix).class_map_json)
     classmap.write(str(scratch), "model", class_map)
     storage.write_json(str(scratch / "lineage.json"), told)
     storage.write_json(str(scratch / "profile.json"), profile(folder))
     training = training_of(folder, config)
     if training is not None:
         training.write(str(scratch / TRAINING))
-    write_card(folder, config.card, told, name=title, target=str(scratch / "model" / "README.md"))
-    evaluation = folder.read("evaluation.json")
+    write_card(folder, config.card, told, name=title, target=str(scratch / "model" / layout.CARD))
+    evaluation = folder.read(layout.EVALUATION)
     return {
         "run": folder.url,
         "task": config.labels.task,
@@ -127,8 +127,8 @@ def _collect(folder: RunFolder, title: str, scratch: Path) -> dict[str, Any]:
 def training_of(folder: RunFolder, config: Config) -> Training | None:
     """What the run's model has seen: validation rows among it, which chose the checkpoint, and what the version that it
     went on from has seen. None where that is not known, or was counted in another unit."""
-    prepared = folder.path("data", f"{config.run.prefix}_labeled.dataset")
-    sides = read_splits(prepared, folder.path("data", "split.parquet"), task_of(config.labels.task))
+    data = folder.data(config.run.prefix)
+    sides = read_splits(data.dataset, data.split, task_of(config.labels.task))
     own = Training.of([each for each in (sides.train, sides.validation) if each is not None], sides.unit)
     parent = version_at(config.model.checkpoint) if config.model.checkpoint else None
     if parent is None:

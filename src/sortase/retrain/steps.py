@@ -151,7 +151,7 @@ def _made(current: Retraining) -> Version:
     )
     if config.tokenize is not None:
         do(config, only="tokenize")
-    left_out = new_labels(config, config.data.dataset or folder.path("data", "tokenized.dataset"))
+    left_out = new_labels(config, config.data.dataset or folder.data(config.run.prefix).tokenized)
     if left_out:
         names = ", ".join(f"{name} ({rows:,} rows)" for name, rows in left_out.items())
         current.log(f"retrain: left out, as the champion does not know them: {names}")
@@ -175,7 +175,7 @@ def _look(current: Retraining, config: Config, left_out: dict[str, int]) -> None
     """Before anything is trained: how far the data drifted, and whether the gate could judge on them."""
     generation, folder = current.due.generation, current.folder
     champion = generation.champion
-    notes = storage.read_json(folder.path("data", "prepare.json")).get("notes", [])
+    notes = storage.read_json(folder.data(config.run.prefix).summary).get("notes", [])
     unknown = tuple(f"label '{name}' (" for name in left_out)  # the drift tells these
     current.outcome.notes = [note for note in notes if not note.startswith(unknown)]
     if champion is not None:

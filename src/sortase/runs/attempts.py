@@ -21,6 +21,7 @@ from ..config.run import Config
 from ..config.storage import StorageSpec
 from ..errors import CancelledError, ConfigError, ConflictError, FencedError, GateError, SortaseError
 from ..redact import redacted
+from . import layout
 from .events import Events
 from .folder import RunFolder, now
 from .logs import LogDestination, kept_logs, placed_at, wanted
@@ -183,7 +184,7 @@ def refuse_again(folder_url: str) -> None:
     submission = submission_name()
     if submission is None:
         return
-    wish = RunFolder(folder_url).read("stop.json") or {}
+    wish = RunFolder(folder_url).read(layout.STOP) or {}
     for outcome in outcomes(folder_url):
         if outcome["submission"] != submission or outcome["error"] is None:
             continue

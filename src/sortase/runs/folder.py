@@ -27,6 +27,8 @@ from .. import storage
 from ..errors import ExistingOutputError, FencedError, MissingInputError, StorageError
 from ..redact import redacted
 from ..storage.written import recording
+from . import layout
+from .layout import DataPaths
 from .made import belongs, difference, made
 
 STAGES = ("tokenize", "prepare", "train", "tune", "evaluate", "predict", "report")  # each builds on those before it
@@ -111,6 +113,10 @@ class RunFolder:
     def path(self, *parts: str) -> str:
         return storage.join(self.url, *parts)
 
+    def data(self, prefix: str) -> DataPaths:
+        """Paths of what was tokenized and prepared; ``prefix`` as run.yaml has it."""
+        return DataPaths(self.path(layout.DATA), prefix)
+
     @property
     def model(self) -> str:
         return self.path(self.model_name) if self.model_name else self.url
@@ -122,7 +128,7 @@ class RunFolder:
 
     def description(self) -> dict[str, Any]:
         """run.json of a run that has begun; MissingInputError where it is lost."""
-        found = self.read("run.json")
+        found = self.read(layout.RUN)
         if found is None:
             raise MissingInputError(f"{self.path('run.json')} is gone; the same command makes it again")
         return dict(found)
@@ -180,7 +186,7 @@ class RunFolder:
 
     def describe(self, **parts: Any) -> None:
         """Merge these parts into run.json. What the stages found is taken from their marks."""
-        description = self.read("run.json") or {"created": now()}
+        description = self.read(layout.RUN) or {"created": now()}
         marks = self.stages()
         description.update(redacted(parts))
         if "train" in marks:
@@ -188,7 +194,7 @@ class RunFolder:
         if "tune" in marks:
             description.update({k: v for k, v in marks["tune"]["result"].items() if k in ("training", "tuning")})
         self.fence()
-        storage.write_json(self.path("run.json"), {**description, "stages": marks})
+        storage.write_json(self.path(layout.RUN), {**description, "stages": marks})
 
     def mark(self, stage: str) -> Any:
         return self.read(f"stages/{stage}.json")

@@ -13,9 +13,10 @@ from typing import Any
 
 from .. import storage
 from ..storage.written import Written
+from . import layout
 
 # What belongs to a run and to none of its stages: it is written all the time, or is for going on from.
-APART = ("run.json", "stop.json")
+APART = (layout.RUN, layout.STOP)
 APART_FOLDERS = ("attempts", "checkpoints", "events", "logs", "stages", "tune")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from .. import storage
 from ..errors import InputError, MissingInputError, StorageError
 from ..storage.retry import aside
+from . import layout
 from .folder import RunFolder, now
 
 EVERY = 3.0  # seconds
@@ -17,7 +18,7 @@ EVERY = 3.0  # seconds
 
 def _is_asked(folder: RunFolder) -> bool:
     """Whether the wish is there and means this attempt."""
-    wish, current = folder.read("stop.json"), folder.holder()
+    wish, current = folder.read(layout.STOP), folder.holder()
     if wish is not None and not isinstance(wish, dict):
         raise InputError(f"{folder.path('stop.json')} names no attempt")
     mine = current is not None and current["id"] == folder.attempt
@@ -29,7 +30,7 @@ def ask_to_stop(folder: RunFolder) -> int | None:
     current = folder.holder()
     if current is None or folder.read(f"logs/attempt-{current['number']}/outcome.json") is not None:
         return None
-    storage.write_json(folder.path("stop.json"), {"attempt": current["number"], "asked": now()})
+    storage.write_json(folder.path(layout.STOP), {"attempt": current["number"], "asked": now()})
     return int(current["number"])
 
 

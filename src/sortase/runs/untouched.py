@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 from .. import storage
 from ..errors import ConfigError, SortaseError
+from . import layout
 from .folder import FITTING, RunFolder
 
 NOTES = (
-    "run.json",
-    "split.parquet",
+    layout.RUN,
+    layout.SPLIT,
     "checkpoints/settings.json",
     "tune/settings.json",
     *(f"stages/{stage}.json" for stage in FITTING),

@@ -16,6 +16,7 @@ from ..model.inputs import check_token_types
 from ..model.load import Trained
 from ..model.metrics import confusion
 from ..model.metrics.metrics import Metrics
+from ..runs import layout
 from ..types import Log
 from .collapse import learnt_nothing
 from .measure import EvaluateJob, new_metrics, score, score_in_parts
@@ -48,7 +49,7 @@ def evaluate(job: EvaluateJob, folder: str, log: Log, remote: RemoteScorer | Non
         "learnt_nothing": learnt_nothing(found, trained.classes, trained.task.unit, job.training),
         "speed": {"rows_per_second": round(len(job.test) / max(seconds, 1e-9), 2), "seconds": round(seconds, 3)},
     }
-    storage.write_json(storage.join(folder, "evaluation.json"), evaluation)
+    storage.write_json(storage.join(folder, layout.EVALUATION), evaluation)
     return evaluation
 
 

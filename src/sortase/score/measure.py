@@ -14,6 +14,7 @@ from ..model.load import Trained
 from ..model.metrics.bootstrap import Groups
 from ..model.metrics.metrics import Cluster, Metrics
 from ..model.scores import Scores
+from ..runs import layout
 from .collapse import Training
 from .parts import Part, RemoteScorer, Scorer, divide, gather, part_folder
 from .predictions import PickledPredictions, PredictionTable, parquet_writer
@@ -62,8 +63,8 @@ def score(job: EvaluateJob, folder: str) -> Metrics:
     """Metrics of the test side, and its predictions as files."""
     metrics, pickled = new_metrics(job), PickledPredictions(job.trained.classes)
     found = stream(job.trained, job.test, batch_size=job.settings.batch_size, precision=job.precision, what="evaluate")
-    _measure(found, job.test, _table(job), metrics, pickled, storage.join(folder, "predictions.parquet"))
-    pickled.write(storage.join(folder, "predictions.pkl"))
+    _measure(found, job.test, _table(job), metrics, pickled, storage.join(folder, layout.PREDICTIONS))
+    pickled.write(storage.join(folder, layout.PICKLED_PREDICTIONS))
     return metrics
 
 
@@ -100,7 +101,7 @@ class _Measurer(Scorer):
 def score_in_parts(job: EvaluateJob, folder: str, remote: RemoteScorer) -> Metrics:
     """What ``score`` does, by other processes."""
     metrics, pickled = new_metrics(job), PickledPredictions(job.trained.classes)
-    url = storage.join(folder, "predictions.parquet")
+    url = storage.join(folder, layout.PREDICTIONS)
     with part_folder(url) as parts:
         measurer = _Measurer.of(
             remote, job.trained, job.test, job.settings.batch_size, _table(job), parts, metrics=metrics_of(job)
@@ -112,5 +113,5 @@ def score_in_parts(job: EvaluateJob, folder: str, remote: RemoteScorer) -> Metri
 
         divided = divide(job.trained, job.test, job.settings.batch_size)
         gather(remote.map, measurer, divided, url, "evaluate", take)
-    pickled.write(storage.join(folder, "predictions.pkl"))
+    pickled.write(storage.join(folder, layout.PICKLED_PREDICTIONS))
     return metrics

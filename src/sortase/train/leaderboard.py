@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from .. import storage
 from ..errors import ExistingOutputError, StorageError
+from ..runs import layout
 from ..runs.folder import RunFolder, changes, identity
 from ..runs.made import difference
 from ..storage.scratch import Scratch
@@ -165,8 +166,8 @@ def take_model(folder: RunFolder, trial: Trial) -> None:
     StorageError where it is not what the trial saved; the trial is unfinished then.
     """
     own = trial_folder(folder, trial.number)
-    told = own.read("run.json")
-    name = "run.json" if told is None else difference(own.url, told.get("files") or {})
+    told = own.read(layout.RUN)
+    name = layout.RUN if told is None else difference(own.url, told.get("files") or {})
     if name is not None:
         undone = asdict(replace(trial, status="unfinished", finished=None))
         storage.write_json(own.path("trial.json"), undone)

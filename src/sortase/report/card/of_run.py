@@ -9,6 +9,7 @@ from ...config.card import CardSpec
 from ...data.counts.open import in_words
 from ...errors import MissingInputError
 from ...redact import redacted
+from ...runs import layout
 from ...runs.folder import FITTING, RunFolder
 
 
@@ -29,7 +30,7 @@ def write_card(
     """
     from .card import card
 
-    run = folder.read("run.json")
+    run = folder.read(layout.RUN)
     if run is None:
         raise MissingInputError(f"{folder.url} is no run folder: it has no run.json")
     run["name"] = name or run.get("name")
@@ -40,13 +41,13 @@ def write_card(
     evaluated = (marks.get("evaluate") or {}).get("settings", {}).get("train") == fitted["inputs"]
     text = card(
         run,
-        folder.read("data/prepare.json"),
-        folder.read("evaluation.json") if evaluated else None,
+        folder.read(layout.PREPARED),
+        folder.read(layout.EVALUATION) if evaluated else None,
         redacted(lineage or traced(run, folder.url, fitted)),
         spec.model_dump(mode="json"),
         _model(folder),
     )
-    url = target or storage.join(folder.model, "README.md")
+    url = target or storage.join(folder.model, layout.CARD)
     storage.write_bytes(url, text.encode())
     return url
 
