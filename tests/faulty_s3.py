@@ -37,6 +37,7 @@ class FaultyS3(ThreadingHTTPServer):
         self.go_on = threading.Event()
         self.signed_by: set[tuple[str, str]] = set()  # access key and region
         self.delay = 0.0  # seconds before each answer
+        self.conditional = "kept"  # what becomes of If-None-Match; "refusing": 501, "ignoring": it is written
         self._fault, self._left = "", 0
         self._where: Executor = ""
         self._outage: tuple[Executor, float] = ("", 0.0)
@@ -109,6 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.go_on.wait()
         if fault in ("reset", "silence"):
             self._reset()
+        elif self.server.conditional == "refusing" and self.headers.get("If-None-Match"):
+            words = b"<Error><Code>NotImplemented</Code><Message>NotImplemented</Message></Error>"
+            self._answer(501, [("Content-Type", "application/xml")], words, len(words))
         elif fault[:1].isdigit():
             status, _, code = fault.partition(" ")
             words = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode() if code else b""
@@ -121,7 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, body: bytes, fault: str) -> None:
         connection = http.client.HTTPConnection(self.server.behind)
         with self.server.creating if self.headers.get("If-None-Match") else nullcontext():
-            connection.request(self.command, self.path, body, dict(self.headers))
+            sent = dict(self.headers)
+            if self.server.conditional == "ignoring":
+                sent.pop("If-None-Match", None)
+            connection.request(self.command, self.path, body, sent)
             answer = connection.getresponse()
             data = answer.read()
         connection.close()

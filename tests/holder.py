@@ -1,9 +1,8 @@
 """Holds an attempt at a run just before one of its writes, lets a later one finish, and lets it go on.
 
-``python holder.py FIRST LATER [WHERE ...]`` takes two configurations of the same run. For each write of the first one
-whose name holds a WHERE (all without any) it prints a line of JSON: the write, how the two attempts and a third one
-(LATER again) ended, and what is wrong with the run folder then. Children are forked before anything has started a
-thread.
+``python holder.py FIRST LATER [WHERE ...]`` takes two configurations of the same run, which may be one. For each write
+of the first one whose name holds a WHERE (all without any) it prints a line of JSON, a `Play`. Held are all processes
+of the attempt, as on a machine that is suspended. Children are forked before anything has started a thread.
 """
 
 from __future__ import annotations
@@ -11,31 +10,55 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import held_writes
 import sortase.cli
 from preloaded import load_all
 from sortase import storage
 from sortase.runs.folder import STAGES, RunFolder
-from sortase.storage import local
+from sortase.runs.made import belongs
 
+WORKERS = str(Path(__file__).with_name("held_workers"))
 COMPARED = re.compile(r"(data|model)/.*\.(arrow|parquet|safetensors|pkl)|predictions\.parquet|class_map\.json")
+OF_THE_HELD = re.compile(r"(.*/)?(logs/attempt-1/|events/00001-).*")  # what nobody takes for the later attempt's
+LONGEST = 300.0  # seconds that an attempt of these sizes may take after it was held
 
 
-def child(work: Callable[[], int]) -> int:
+@dataclass
+class Play:
+    """One write at which an attempt was held.
+
+    ``codes`` are the exit codes of the held attempt, of the later one, and of a third (the later one's command once
+    more) where the held one has changed what the later one left. ``noticed`` are files that it has changed and marks
+    tell of, ``unnoticed`` those of which nothing tells; ``wrong`` is what is wrong at the end.
+    """
+
+    write: str
+    codes: dict[str, int | str] = field(default_factory=dict)
+    noticed: list[str] = field(default_factory=list)
+    unnoticed: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    words: str = ""
+
+
+def child(work: Callable[[], int], log: str = os.devnull) -> int:
     """The process that does the work and ends with its result."""
     process = os.fork()
     if process:
         return process
     code = 99
     try:
-        log = Path(os.environ.get("HOLDER_LOG", os.devnull))
-        with log.open("a") as out, redirect_stdout(out), redirect_stderr(out):
+        with Path(log).open("a") as out, redirect_stdout(out), redirect_stderr(out):
             code = work()
     except BaseException:
         os.write(2, traceback.format_exc().encode())
@@ -48,90 +71,123 @@ def ended(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def attempt(config: str, name: str, *options: str) -> Callable[[], int]:
-    return lambda: sortase.cli.main(["run", "-c", config, "--set", f"run.name={name}", *options])
+def attempt(config: str, name: str, *options: str, **environment: str) -> Callable[[], int]:
+    def work() -> int:
+        os.environ |= environment
+        if "HELD_BELOW" in environment:
+            here = str(Path(__file__).parent)
+            os.environ["PYTHONPATH"] = os.pathsep.join([WORKERS, here, os.environ.get("PYTHONPATH", "")])
+            held_writes.install()
+        return sortase.cli.main(["run", "-c", config, "--set", f"run.name={name}", *options])
+
+    return work
 
 
-def before_writes(folder: str, heard: Callable[[str], None]) -> None:
-    """In this process, tell of each write and removal below the folder just before it takes effect."""
-    below = folder.rstrip("/") + "/"
-
-    def told(what: str, url: str) -> None:
-        if url.startswith(below):
-            heard(f"{what} {url.removeprefix(below)}")
-
-    replace, link, remote, remove = Path.replace, os.link, storage._remote, storage.remove
-
-    def replaced(path: Path, target: Any) -> Any:
-        told("write", str(target))
-        return replace(path, target)
-
-    def linked(source: Any, target: Any) -> None:
-        told("write", str(target))
-        link(source, target)
-
-    def sent(url: str, what: str, *more: Any, **options: Any) -> Any:
-        if what == "write":
-            told("write", url)
-        return remote(url, what, *more, **options)
-
-    def removed(url: str) -> None:
-        told("remove", storage.join(url))
-        remove(url)
-
-    Path.replace, local.os.link, storage._remote, storage.remove = replaced, linked, sent, removed  # type: ignore
-
-
-def writes_of(config: str, output: str) -> list[str]:
+def writes_of(config: str, output: str, place: Path) -> list[str]:
     """All writes of an undisturbed attempt, in order."""
-    come, go = os.pipe()
+    told = place / "writes"
+    told.touch()
+    below = storage.join(output, "counted")
+    assert ended(child(attempt(config, "counted", HELD_BELOW=below, HELD_TOLD=str(told)))) == 0, "it does not run"
+    return told.read_text().splitlines()
 
-    def work() -> int:
-        before_writes(storage.join(output, "counted"), lambda name: void(os.write(go, f"{name}\n".encode())))
-        return attempt(config, "counted")()
 
-    process = child(work)
-    os.close(go)
-    with os.fdopen(come) as names:
-        found = names.read().splitlines()
-    assert ended(process) == 0, "the first configuration does not run by itself"
+def held(config: str, output: str, play: Play, name: str, place: Path, between: Callable[[], None]) -> bool:
+    """Hold an attempt before a write while ``between`` is done; False where it ends without that write."""
+    told, go = place / "told", place / "go"
+    for pipe in (told, go):
+        os.mkfifo(pipe)
+    listening, going = (os.open(pipe, os.O_RDWR) for pipe in (told, go))
+    where = {"HELD_BELOW": storage.join(output, name), "HELD_AT": play.write, "HELD_TOLD": str(told)}
+    own = {"SORTASE_CACHE": str(place / "cache-held"), "HELD_GO": str(go), **where}
+    process = child(attempt(config, name, **own), str(place / "held.log"))
+    over = os.pidfd_open(process)
+    stopped: list[int] = []
+    try:
+        met = listening in select.select([listening, over], [], [])[0]
+        if met:
+            stopped = stop(process)
+            between()
+            os.write(going, b".")
+            for each in stopped:
+                os.kill(each, signal.SIGCONT)
+        if not select.select([over], [], [], LONGEST)[0]:
+            for each in [process, *descendants(process)]:
+                os.kill(each, signal.SIGKILL)
+        code = ended(process)
+        play.codes["held"] = code if code != -signal.SIGKILL else f"still at work after {LONGEST:.0f} s"
+        return met
+    finally:
+        for each in (listening, going, over):
+            os.close(each)
+        for each in stopped:
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(each, signal.SIGCONT)
+
+
+def stop(process: int) -> list[int]:
+    """Stop it and all that it has started, until no other one appears."""
+    stopped: list[int] = []
+    while new := [each for each in [process, *descendants(process)] if each not in stopped]:
+        for each in new:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGSTOP)
+        stopped += new
+    return stopped
+
+
+def descendants(process: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            parents.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
+    found, look = [], [process]
+    while look:
+        own = parents.get(look.pop(), [])
+        found += own
+        look += own
     return found
-
-
-def void(_: Any) -> None: ...
-
-
-def held(config: str, output: str, name: str, number: int, between: Callable[[], None]) -> int:
-    """How an attempt ends that is held before its write of this number while ``between`` is done."""
-    come, tell = os.pipe()
-    wait, go = os.pipe()
-
-    def work() -> int:
-        left = [number]
-
-        def heard(write: str) -> None:
-            left[0] -= 1
-            if left[0] == -1:
-                os.write(tell, b".")
-                os.read(wait, 1)
-
-        before_writes(storage.join(output, name), heard)
-        return attempt(config, name)()
-
-    process = child(work)
-    os.close(tell)
-    os.read(come, 1)
-    between()
-    os.write(go, b".")
-    for end in (come, wait, go):
-        os.close(end)
-    return ended(process)
 
 
 def contents(url: str) -> dict[str, str]:
     """What the results of a run hold."""
     found = storage.list_files(url)
     return {name: storage.sha256(storage.join(url, name), found[name]) for name in found if COMPARED.fullmatch(name)}
+
+
+def everything(url: str) -> dict[str, str]:
+    """All that lies in a run folder."""
+    return {
+        name: f"{info.size} {info.version if storage.is_remote(url) else storage.sha256(storage.join(url, name), info)}"
+        for name, info in storage.list_files(url).items()
+    }
+
+
+def difference(url: str, before: dict[str, str]) -> tuple[list[str], list[str]]:
+    """What has become another since: files that marks tell of, and those of which nothing tells."""
+    after, folder = everything(url), RunFolder(url)
+    marks = {stage: folder.mark(stage) for stage in STAGES}
+    damaged = {name for mark in marks.values() if mark and folder.damage(mark) for name in mark.get("files") or {}}
+    told = {name for mark in marks.values() if mark for name in mark.get("files") or {}}
+    changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    noticed, unnoticed = [], []
+    for name in changed:
+        stage = name.removeprefix("stages/").removesuffix(".json")
+        if OF_THE_HELD.fullmatch(name) or _is_of_no_manifest(url, name, after):
+            continue
+        gone = stage in marks and marks[stage] is None
+        other = belongs(url, storage.join(url, *name.split("/"))) and name not in told
+        (noticed if name in damaged or gone or other else unnoticed).append(name)
+    return noticed, unnoticed
+
+
+def _is_of_no_manifest(url: str, name: str, found: dict[str, str]) -> bool:
+    """A file of a checkpoint that its manifest does not name."""
+    step = re.fullmatch(r"((?:.*/)?checkpoints/step-\d+)/(\w+)/.*", name)
+    if step is None:
+        return False
+    manifest = f"{step[1]}/manifest.json"
+    return manifest not in found or storage.read_json(storage.join(url, *manifest.split("/")))["start"] != step[2]
 
 
 def wrong_with(output: str, name: str) -> list[str]:
@@ -144,7 +200,7 @@ def wrong_with(output: str, name: str) -> list[str]:
 
 
 def in_child(work: Callable[[], Any]) -> Any:
-    """What a child found, as JSON."""
+    """What a child found, as JSON: this process keeps no client of a storage."""
     come, go = os.pipe()
     process = child(lambda: 0 if os.write(go, json.dumps(work()).encode()) else 1)
     os.close(go)
@@ -154,24 +210,72 @@ def in_child(work: Callable[[], Any]) -> Any:
     return json.loads(found)
 
 
+@dataclass(frozen=True)
+class Scenes:
+    """An attempt with the configuration ``first`` is held, one with ``later`` finishes. ``place``: for logs, pipes, and
+    the cache of the held one."""
+
+    first: str
+    later: str
+    output: str
+    place: Path
+
+    def writes(self) -> list[str]:
+        """All writes of an undisturbed attempt, in order, beside a run that is the later one's alone."""
+        assert ended(child(attempt(self.later, "undisturbed"), self._log("undisturbed"))) == 0, "it does not run"
+        return writes_of(self.first, self.output, self.place)
+
+    def play(self, write: str, name: str) -> Play | None:
+        """Hold at this write, in a run of this name; None where the attempt has not met it."""
+        place, url, left = self.place / name, storage.join(self.output, name), dict[str, str]()
+        place.mkdir()
+        play = Play(write)
+        replace = ["--replace"] if self.first != self.later else []
+
+        def between() -> None:
+            play.codes["later"] = ended(child(attempt(self.later, name, *replace), self._log(name, "later")))
+            left.update(in_child(lambda: everything(url)))
+
+        if not held(self.first, self.output, play, name, place, between):
+            return None
+        play.noticed, play.unnoticed = in_child(lambda: difference(url, left))
+        if play.noticed or play.unnoticed:
+            play.codes["third"] = ended(child(attempt(self.later, name), self._log(name, "third")))
+        said = Path(self._log(name, "held")).read_text()
+        play.wrong = in_child(lambda: wrong_with(self.output, name)) + judged(play, said)
+        if play.wrong or play.unnoticed:
+            play.words = "\n".join(f"{who}: {Path(self._log(name, who)).read_text()[-700:]}" for who in play.codes)
+        return play
+
+    def _log(self, *names: str) -> str:
+        return f"{self.place.joinpath(*names)}.log"
+
+
+def judged(play: Play, said: str) -> list[str]:
+    """What is wrong with how they ended. One that was held before it had begun finds other results, one whose work was
+    done is done."""
+    bad = [f"{who} ended with {code}" for who, code in play.codes.items() if who != "held" and code != 0]
+    if play.codes["held"] not in (0, 2 if "was finished with other inputs" in said else 0, 5):
+        bad.append(f"the held one ended with {play.codes['held']}")
+    if play.codes["held"] == 5 and "has taken over" not in said:
+        bad.append("the held one does not say why it ends")
+    if play.codes["held"] != 5 and play.noticed + play.unnoticed:
+        bad.append("the held one does not know that it was taken over")
+    return bad + (["Traceback"] if "Traceback" in said else [])
+
+
 def main(first: str, later: str, *where: str) -> None:
     import yaml
 
     load_all()
     output = yaml.safe_load(Path(first).read_text())["run"]["output"]
-    assert ended(child(attempt(later, "undisturbed"))) == 0
-    seen: set[str] = set()
-    for number, write in enumerate(writes_of(first, output)):
-        if where and not any(part in write and (part not in seen and not seen.add(part)) for part in where):  # type: ignore
-            continue
-        name, codes = f"held-{number}", {}
-
-        def between(name: str = name, codes: dict[str, int] = codes) -> None:
-            codes["later"] = ended(child(attempt(later, name, "--replace")))
-
-        codes["held"] = held(first, output, name, number, between)
-        codes["third"] = ended(child(attempt(later, name)))
-        print(json.dumps([write, codes, in_child(lambda name=name: wrong_with(output, name))]), flush=True)  # type: ignore
+    with tempfile.TemporaryDirectory(prefix="held-") as place:
+        scenes, seen = Scenes(first, later, output, Path(place)), set[str]()
+        for number, write in enumerate(scenes.writes()):
+            if where and not any(part in write and (part not in seen and not seen.add(part)) for part in where):  # type: ignore
+                continue
+            if (found := scenes.play(write, f"held-{number}")) is not None:
+                print(json.dumps(asdict(found)), flush=True)
 
 
 if __name__ == "__main__":

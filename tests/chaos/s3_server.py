@@ -27,6 +27,8 @@ def main(bucket: str) -> None:
             name, arguments, options = json.loads(line)
             if name == "delay":
                 faulty.delay = arguments[0]
+            elif name == "conditional":
+                faulty.conditional = arguments[0]
             elif name == "heal":
                 faulty.go_on.set()
                 faulty.heal()
