@@ -88,6 +88,16 @@ def is_leaving() -> bool:
     return _End.at < math.inf
 
 
+def is_over() -> bool:
+    """Whether it is time to give up what has not ended: the rest until this process is killed is for saying so."""
+    return time.monotonic() >= _End.at
+
+
+def shortened(seconds: float) -> float:
+    """So long, or until then."""
+    return min(seconds, max(_End.at - time.monotonic(), LAST))
+
+
 def within(seconds: float, work: Callable[[], T]) -> T:
     """What ``work`` returns or raises; UnansweredError once it has taken so long, or this process has to end.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +18,7 @@ from ..errors import InfrastructureError, SortaseError, WorkFailedError
 from ..runs import logs
 from ..storage.written import Written, note, recording
 from ..types import Map
+from .channel import POLL_SECONDS, check_time
 from .connect import imported
 
 TRIES = 4
@@ -130,7 +133,11 @@ class _Pool:
     def _next(self, finished: dict[int, Any]) -> int | None:
         """Wait for one thing to end; the number of an item that has to be done again."""
         working = any(number is not None for _, number in self.running.values())
-        ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=None if working else self.start_timeout)
+        until = math.inf if working else time.monotonic() + self.start_timeout
+        ready: list[Any] = []
+        while not ready and time.monotonic() < until:
+            check_time()
+            ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=min(POLL_SECONDS, self.start_timeout))
         if not ready:
             raise InfrastructureError(
                 f"no worker started within {self.start_timeout:g} s; each asks for {self._asked()}, "

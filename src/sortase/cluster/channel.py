@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ..deadlines import leave, limit
+from ..deadlines import is_over, leave, limit, shortened
+from ..errors import CancelledError
 from .connect import imported
 
 POLL_SECONDS = 1.0
@@ -16,6 +17,15 @@ Metrics = dict[str, float]
 
 class SilentBoardError(Exception):
     """The board does not answer: its process was lost and is not there again yet, or the machine is too busy."""
+
+
+def check_time() -> None:
+    """Where processes elsewhere are waited for: CancelledError once this one has to end, and they are still at work."""
+    if is_over():
+        raise CancelledError(
+            "stopped; the workers have not ended in the time until this process is killed, as when storage does not "
+            "answer them: the newest checkpoint may be from before"
+        )
 
 
 class _Board:
@@ -74,7 +84,7 @@ class Board:
         """SilentBoardError after the limit ``ray-answer``."""
         ray = imported()
         try:
-            return ray.get(asked, timeout=limit("ray-answer"))
+            return ray.get(asked, timeout=shortened(limit("ray-answer")))
         except ray.exceptions.RayError as error:
             raise SilentBoardError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
 

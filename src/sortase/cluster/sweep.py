@@ -29,7 +29,7 @@ from ..storage.scratch import Scratch
 from ..train.leaderboard import Leaderboard, Status, Trial, name_of, take_model, trial_folder
 from ..train.request import TrainRequest
 from ..types import Log
-from .channel import Board, SilentBoardError, open_board
+from .channel import Board, SilentBoardError, check_time, open_board
 from .connect import connected, imported
 from .ray_space import read_space
 from .search import Proposals, proposals
@@ -118,6 +118,7 @@ class _Sweep:
                 if self.stopped:  # again and again: a board that was lost does not know
                     with suppress(SilentBoardError):
                         board.ask_to_stop("asked")
+                check_time()
                 time.sleep(POLL_SECONDS)
             return running.result()
         finally:

@@ -25,7 +25,7 @@ from ..storage.written import note
 from ..train.callbacks import Report
 from ..train.request import TrainRequest
 from ..types import Log
-from .channel import POLL_SECONDS, Board, Metrics, SilentBoardError, open_board
+from .channel import POLL_SECONDS, Board, Metrics, SilentBoardError, check_time, open_board
 from .connect import connected
 from .elastic import Size
 from .resources import gpus_per_worker
@@ -142,6 +142,7 @@ def _start(
         while not fitting.done():
             wish = "asked" if should_stop() else "resize" if size.could_grow(workers) else None
             heard.news(wish)
+            check_time()
             time.sleep(POLL_SECONDS / 2)
         heard.news(None)
         outcome = fitting.result()
