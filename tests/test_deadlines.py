@@ -313,24 +313,31 @@ run: {{name: small, output: {output}, seed: 7}}
 data: {{dataset: {data}}}
 labels: {{column: cell_type}}
 model: {{config: {{vocab_size: 64, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2}}}}
-train: {{num_train_epochs: 2000, save_strategy: steps, save_steps: 10, eval_strategy: "no"}}
+train: {{num_train_epochs: 2000, save_strategy: steps, save_steps: 10, {evaluated}}}
 compute: {{device: cpu}}
 """
-GRACE = 30
+SEARCH = "tune: {{trials: 1, space: {{learning_rate: [1.0e-4, 1.0e-2]}}, scheduler: none}}\n"
+DOORS = {
+    "run": (30, RUN.replace("{evaluated}", 'eval_strategy: "no"')),
+    "search": (60, RUN.replace("{evaluated}", "eval_strategy: steps, eval_steps: 10") + SEARCH),
+}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("door", DOORS)
 def test_the_time_until_a_job_is_killed_is_kept(
-    s3_server: str, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: str, s3_server: str, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGTERM while storage accepts and never answers: the driver ends by itself, with words."""
+    """SIGTERM while storage accepts and never answers: the driver ends by itself, with words, whether it is it that
+    asks storage or a process that it waits for."""
+    grace, text = DOORS[door]
     source = dataset()
     names = ["abc"[label] for label in source["label"]]
     source.remove_columns("label").add_column("cell_type", names).save_to_disk(str(tmp_path / "cells.dataset"))
-    (tmp_path / "run.yaml").write_text(RUN.format(output=s3_url, data=tmp_path / "cells.dataset"))
+    (tmp_path / "run.yaml").write_text(text.format(output=s3_url, data=tmp_path / "cells.dataset"))
     with faulty_s3(s3_server) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-        monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", str(GRACE))
+        monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", str(grace))
         command = [sys.executable, "-m", "sortase", "run", "-c", str(tmp_path / "run.yaml")]
         with (tmp_path / "said").open("wb") as words:
             process = subprocess.Popen(command, stdout=words, stderr=words)
@@ -340,7 +347,7 @@ def test_the_time_until_a_job_is_killed_is_kept(
             server.fail("silence")
             assert server.stalled.wait(ENOUGH)
             process.terminate()
-            process.wait(timeout=GRACE)
+            process.wait(timeout=grace)
         finally:
             process.kill()
             process.wait()

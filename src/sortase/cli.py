@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import signal
 import sys
@@ -150,6 +151,8 @@ class StopSwitch:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if deadlines.is_leaving():
+            gc.freeze()  # at its end Python would look once more at millions of objects of libraries: seconds
         deadlines.stay()
         for number, handler in self._before.items():
             if handler is not None:  # of a library in C, which Python cannot set again
