@@ -134,7 +134,7 @@ def test_the_size_as_people_write_it(text: str, expected: int, monkeypatch: pyte
 @pytest.mark.parametrize("text", ["much", "0", "0%", "101%", "-5GB", "5 GBit", "200G%", "1e+"])
 def test_what_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SORTASE_CACHE_SIZE", text)
-    with pytest.raises(ConfigError, match=re.escape(f"SORTASE_CACHE_SIZE={text!r} is no size of a cache; give one")):
+    with pytest.raises(ConfigError, match=re.escape(f"SORTASE_CACHE_SIZE={text!r} is not a size of a cache; give one")):
         cache.cache_size(1000)
 
 

@@ -464,7 +464,7 @@ def test_its_code_runs(task: str, family: str, limit: int | None, tmp_path: Path
         pytest.param({"license": "other"}, "license_name", id="other without a name"),
         pytest.param({"license": "mit", "license_name": "x"}, "belong to license: other", id="name without other"),
         pytest.param({"license_link": "x"}, "belong to license: other", id="link without licence"),
-        pytest.param({"language": "English"}, "'English' is no code", id="language"),
+        pytest.param({"language": "English"}, "'English' is not the code", id="language"),
         pytest.param({"tags": ["a", " "]}, "leave it out", id="blank tag"),
         pytest.param({"description": ""}, "leave it out", id="blank text"),
         pytest.param({"base_model": "s3://bucket/model"}, "owner/name", id="base model"),

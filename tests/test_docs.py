@@ -262,6 +262,31 @@ def test_the_public_names_are_documented() -> None:
     assert made == {*sortase.__all__} - {"SortaseError"} | {"errors"}
 
 
+def public() -> Iterator[Any]:
+    """The functions of the API, classes by what makes them, and the methods of these."""
+    import sortase
+
+    for name in sortase.__all__:
+        each = getattr(sortase, name)
+        yield each
+        if isinstance(each, type):
+            yield from (own for key, own in vars(each).items() if callable(own) and not key.startswith("_"))
+
+
+@pytest.mark.parametrize("each", list(public()), ids=lambda each: each.__qualname__)
+def test_the_api_tells_parameters_results_and_errors(each: Any) -> None:
+    words = each.__doc__
+    if isinstance(each, type) and issubclass(each, Exception):
+        assert words
+        return
+    shown = signature(each)
+    for name in shown.parameters.keys() - {"self"}:
+        assert re.search(rf"^ +{name}: ", words, re.MULTILINE), name
+    assert "Raises:" in words
+    gives = shown.return_annotation not in ("None", None, shown.empty)
+    assert isinstance(each, type) or ("Returns:" in words) == gives
+
+
 def test_the_map_of_the_code_has_every_package() -> None:
     table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Map of the code")[2].partition("\n\nThe command")[0]
     packages = {path.parent.name for path in (ROOT / "src" / "sortase").glob("*/__init__.py")}

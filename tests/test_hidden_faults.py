@@ -201,7 +201,7 @@ def test_a_damaged_manifest_is_said_and_stays(manifest: str, tmp_path: Path) -> 
     assert found is not None and (found[0].step, said) == (2, [])
     shutil.rmtree(tmp_path / "kept" / "step-00000002")
     assert Checkpoints(str(tmp_path / "kept"), 1, lambda: None).newest(tmp_path / "copy", said.append) is None
-    assert len(said) == 1 and "step-00000001/manifest.json is no" in said[0]
+    assert len(said) == 1 and "step-00000001/manifest.json is not" in said[0]
 
 
 # The run folder
@@ -435,4 +435,4 @@ def test_the_manifest_of_a_checkpoint_says_which_step(tmp_path: Path) -> None:
     (url / "manifest.json").write_text(json.dumps({"step": 4, "files": {}, "metric": None}))
     said: list[str] = []
     assert Checkpoints(str(tmp_path), None, lambda: None).newest(tmp_path / "copy", said.append) is None
-    assert "is no manifest of that checkpoint" in said[0]
+    assert "is not the manifest of that checkpoint" in said[0]

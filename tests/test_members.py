@@ -275,7 +275,7 @@ def test_what_lies_beside_the_names_is_checked_too(tmp_path: Path) -> None:
         (tmp_path / "step-00000001" / "manifest.json").write_text(json.dumps(manifest))
         checkpoints, said = Checkpoints(str(tmp_path), None, lambda: None), list[str]()
         assert checkpoints.newest(tmp_path / "work", said.append) is None
-        assert len(said) == 1 and "manifest.json is no manifest of" in said[0]
+        assert len(said) == 1 and "manifest.json is not" in said[0]
 
 
 def test_a_dataset_is_opened_by_its_own_files(tmp_path: Path) -> None:

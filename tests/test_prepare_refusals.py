@@ -53,7 +53,7 @@ SETTINGS = [
     pytest.param({"labels": {"column": "score"}}, "0.5.*not measurements", id="measurements as labels"),
     pytest.param({"prefix": "a/b"}, "'a/b'", id="prefix that is a path"),
     pytest.param(
-        {"split": {"strategy": "column", "column": "donor"}}, "'d0', which is no side", id="values that are no sides"
+        {"split": {"strategy": "column", "column": "donor"}}, "'d0', which is not a side", id="values that are no sides"
     ),
     pytest.param(
         {"split": {"strategy": "column", "column": "donor", "sides": {"train": ["d0"], "test": ["d77"]}}},

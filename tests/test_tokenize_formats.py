@@ -174,7 +174,7 @@ def test_features_that_are_no_genes_are_left_out_and_said(tmp_path: Path, write:
     source = write(tmp_path, annotated())
     made = run(source, tmp_path / "out", gene_column="name")
     assert made.summary["genes"] == annotated().n_vars
-    assert "3 features that are no genes are left out: ['Antibody Capture']" in made.summary["notes"]
+    assert "3 features that are not genes are left out: ['Antibody Capture']" in made.summary["notes"]
     vocabulary = json.loads((tmp_path / "out" / "vocabulary.json").read_text())
     assert f"N{gene(0)}" in vocabulary
     assert "CD0" not in vocabulary

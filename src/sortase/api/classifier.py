@@ -303,6 +303,14 @@ class GenericClassifier:
         Returns:
             The Trainer, whose ``.model`` is the trained model: the best one on a validation side of a tenth of the
             rows, unless ``training_args`` switch evaluation or ``keep_best`` off.
+
+        Raises:
+            ConfigError: settings contradict each other, or a search has no ``ray_config``.
+            MissingInputError: a path leads to nothing.
+            InputError: model and dataset do not fit: tokens, classes, damaged weights.
+            ExistingOutputError: the folder holds results of other inputs, and ``replace`` is not set.
+            InfrastructureError: memory, storage or the cluster do not suffice.
+            WorkFailedError: the loss is not finite.
         """
         from ..cluster.executor import executor_for
         from .standalone import plan, train_and_score
@@ -406,6 +414,10 @@ class GenericClassifier:
         Returns:
             Ray's ``ExperimentAnalysis`` of all trials, compared by ``training_args["metric"]`` (macro F1 by default) on
             the validation side.
+
+        Raises:
+            ConfigError: ``ray_config`` is missing, or a range or name in it is not allowed.
+            WorkFailedError: every trial failed.
         """
         from ..cluster.executor import executor_for
         from .standalone import plan, search
@@ -445,6 +457,10 @@ class GenericClassifier:
         Returns:
             ``eval_loss``, ``eval_accuracy``, ``eval_macro_f1`` and the other metrics; token metrics count labelled
             tokens only.
+
+        Raises:
+            MissingInputError: a path leads to nothing.
+            InputError: model, dataset and class map do not fit each other, or nothing is labelled.
         """
         from ..cluster.executor import executor_for
         from .standalone import plan_scoring, score_saved
@@ -483,6 +499,9 @@ class GenericClassifier:
             output_prefix: starts the files' names.
             class_order: classes to show, in this order; a subset is fine, an unknown name is an error. None: all that
                 the matrix names.
+
+        Raises:
+            InputError: the matrix is not square, or ``class_order`` names an unknown class.
         """
         from .plots import plot_confusion_matrix
 
@@ -517,6 +536,10 @@ class GenericClassifier:
             output_directory: folder or URL.
             output_prefix: starts the files' names.
             class_order: classes to show, in this order; None: all.
+
+        Raises:
+            InputError: the file holds something else, or ``class_order`` names an unknown class.
+            UnsafePickleError: the pickle asks for more than plain data.
         """
         from .plots import plot_predictions
 

@@ -41,7 +41,12 @@ def load_and_filter(filter_data: dict[str, Any] | None, nproc: int, input_data: 
         nproc: positive; the work is columnar and its result does not depend on it.
         input_data: path or URL of a saved dataset, or a Dataset; also called ``input_data_file``.
 
-    Raises InputError for an unknown column, a value that does not fit it, and filters that leave nothing.
+    Returns:
+        The rows that pass, in their order, as a view of the dataset: nothing is copied or written.
+
+    Raises:
+        InputError: a column is unknown, a value does not fit it, or the filters leave no row.
+        MissingInputError: the path leads to nothing.
     """
     with check.naming("input_data"):
         data = open_dataset(input_data)
@@ -64,6 +69,18 @@ def remove_rare(data: Dataset, rare_threshold: float, state_key: str, nproc: int
     """Keep the rows whose value in ``state_key`` makes up at least ``rare_threshold`` of all rows.
 
     Rows without a value count among all rows, and stay or go together like a value.
+
+    Args:
+        data: the rows.
+        rare_threshold: share of the rows, between 0 and 1.
+        state_key: column with the labels.
+        nproc: positive; the work is columnar and its result does not depend on it.
+
+    Returns:
+        The rows that stay, in their order.
+
+    Raises:
+        InputError: the column is unknown, or no value is frequent enough.
     """
     names, codes = _classes(data, state_key, "state_key")
     common = np.bincount(codes, minlength=len(names)) / max(1, len(codes)) >= rare_threshold
@@ -83,7 +100,17 @@ def downsample_and_shuffle(
 ) -> Dataset:
     """Shuffle, keep at most ``max_ncells`` rows, of these at most ``max_ncells_per_class`` of a class.
 
-    ``cell_state_dict["state_key"]`` names the column of the classes. The order is the same in every process.
+    Args:
+        data: the rows.
+        max_ncells: rows kept at most, or None.
+        max_ncells_per_class: rows of a class kept at most, or None.
+        cell_state_dict: ``{"state_key": column}`` names the column of the classes.
+
+    Returns:
+        The rows that stay, shuffled. The order is the same in every process.
+
+    Raises:
+        InputError: ``max_ncells_per_class`` is given, and the column is not named or unknown.
     """
     order = np.argsort(priorities(0, len(data), SEED))[:max_ncells]
     if max_ncells_per_class is not None:
@@ -97,7 +124,18 @@ def downsample_and_shuffle(
 
 @check.public(labels=check.items, N=check.count(0, check.CAP))
 def subsample_by_class(labels: Sequence[Any], N: int) -> list[int]:  # noqa: N803 - the name is a contract
-    """Indices, ascending, of up to ``N`` entries of each label, drawn at random but always the same."""
+    """Draw up to ``N`` entries of each label at random, but always the same.
+
+    Args:
+        labels: a name or number for each entry.
+        N: entries of a label at most.
+
+    Returns:
+        Their indices, ascending.
+
+    Raises:
+        InputTypeError: a label is neither a name nor a number.
+    """
     place: dict[Any, int] = {}
     try:
         numbered = [place.setdefault(label, len(place)) for label in labels]
@@ -110,7 +148,18 @@ def subsample_by_class(labels: Sequence[Any], N: int) -> list[int]:  # noqa: N80
 
 @check.public(data=check.dataset, state_key=check.word)
 def rename_cols(data: Dataset, state_key: str) -> Dataset:
-    """Call the column ``state_key`` ``label``."""
+    """Call the column ``state_key`` ``label``.
+
+    Args:
+        data: the rows.
+        state_key: the column's name until now.
+
+    Returns:
+        The same rows.
+
+    Raises:
+        InputError: the column is unknown, or another one is called ``label`` already.
+    """
     require_column(MemorySource(data, "data"), state_key, "state_key")
     if state_key == "label":
         return data
@@ -121,7 +170,17 @@ def rename_cols(data: Dataset, state_key: str) -> Dataset:
 
 @check.public(l=check.nested)
 def flatten_list(l: Sequence[Sequence[Any]]) -> list[Any]:  # noqa: E741 - the name is a contract
-    """The items of the inner sequences, in order."""
+    """Join sequences.
+
+    Args:
+        l: sequences of items.
+
+    Returns:
+        The items of the inner sequences, in order.
+
+    Raises:
+        InputTypeError: an item of ``l`` is not a sequence.
+    """
     return list(chain.from_iterable(l))
 
 
@@ -155,8 +214,13 @@ def label_classes(
 
     Genes that are not in the vocabulary are skipped; one warning says how many of each class, and which.
 
-    Returns the dataset, with class ids in ``label`` or lists of them in ``labels`` (-100: none), without the rows that
-    have no label, and the map from class names to ids.
+    Returns:
+        The dataset, with class ids in ``label``, or lists of them as long as ``input_ids`` in ``labels`` (-100: none),
+        without the rows that have no label; and the map from class names to ids.
+
+    Raises:
+        InputError: a column is missing, no row has a label, a class has no known gene, or a gene is in two classes.
+        UnsafePickleError: the vocabulary asks for more than plain data.
     """
     makers = {"cell": _label_rows, "sequence": _label_rows, "gene": _label_tokens, "token": _label_tokens}
     return makers[classifier](data, class_dict, token_dict_path, overlap)

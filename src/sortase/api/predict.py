@@ -43,6 +43,10 @@ def predict_from_checkpoint(
         One id a row in row order (sequence), or one id an input token, flattened in row order (token); with
         ``return_logits`` also float32 logits ``[predictions, classes]``. Tokens beyond the model's longest sequence
         were not read: their id is -100, their logits are NaN, and a warning counts the rows.
+
+    Raises:
+        MissingInputError: a path leads to nothing.
+        InputError: the model is of the other kind or damaged, or the dataset holds tokens that it does not know.
     """
     with check.naming("model_dir"):
         check_model(model_dir)

@@ -66,7 +66,7 @@ class CardSpec(Section):
             near = get_close_matches(name.lower(), sorted(LICENSES), n=3)
             hint = f"near: {', '.join(near)}; " if near else ""
             raise ValueError(
-                f"{name!r} is no licence that the Hugging Face hub knows; {hint}for others give license: other with "
+                f"{name!r} is not a licence that the Hugging Face hub knows; {hint}for others give license: other with "
                 "license_name and license_link"
             )
         return name
@@ -76,14 +76,14 @@ class CardSpec(Section):
     def _codes(cls, languages: list[str]) -> list[str]:
         for language in languages:
             if not _LANGUAGE.fullmatch(language):
-                raise ValueError(f"{language!r} is no code of a language; give one such as en, de or zh-Hant")
+                raise ValueError(f"{language!r} is not the code of a language; give one such as en, de or zh-Hant")
         return languages
 
     @field_validator("base_model")
     @classmethod
     def _on_the_hub(cls, name: str | None) -> str | None:
         if name is not None and not is_hub_name(name):
-            raise ValueError(f"{name!r} is no name on the Hugging Face hub; give bert-base-cased, or owner/name")
+            raise ValueError(f"{name!r} is not a name on the Hugging Face hub; give bert-base-cased, or owner/name")
         return name
 
     @field_validator("tags", "authors", "limits")

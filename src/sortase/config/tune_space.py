@@ -136,7 +136,7 @@ def _range(name: str, low: float, high: float, log: bool | None = None, step: fl
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ConfigError(f"{name}: a range from {low!r} to {high!r} has no end")
     if low >= high:
-        raise ConfigError(f"{name}: the range must go up, {low!r} is not below {high!r}; one value is no search")
+        raise ConfigError(f"{name}: the range must go up, {low!r} is not below {high!r}; one value is not a search")
     if log and low <= 0:
         raise ConfigError(f"{name}: a logarithmic range must begin above 0, got {low!r}")
     if step is not None and not 0 < step <= high - low:

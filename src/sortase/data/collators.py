@@ -146,9 +146,13 @@ class DataCollatorForCellClassification(DataCollatorWithPadding):
         max_length: tokens; longer sequences are cut, with one warning.
         pad_to_multiple_of: lengths are rounded up to a multiple of it.
 
-    Returns, when called with features that have ``input_ids`` and perhaps ``label`` (or ``labels``), int64 tensors
+    Called with features that have ``input_ids`` and perhaps ``label`` (or ``labels``), it returns int64 tensors
     ``input_ids`` and ``attention_mask`` ``[rows, length]`` and ``labels`` ``[rows]``; ``token_type_ids`` where the
     features have them. An ``attention_mask`` of the features is kept. Other columns are left out.
+
+    Raises:
+        InputError: a setting is not allowed, or only some of the features have a column.
+        InputTypeError: a feature is not a dictionary of whole numbers.
     """
 
     def __init__(
@@ -184,9 +188,13 @@ class DataCollatorForGeneClassification:
         return_tensors: ``pt`` (PyTorch) or ``np`` (NumPy).
         pad_to_multiple_of: lengths are rounded up to a multiple of it.
 
-    Returns, when called with features that have ``input_ids`` and perhaps ``labels``, int64 tensors ``input_ids``,
+    Called with features that have ``input_ids`` and perhaps ``labels``, it returns int64 tensors ``input_ids``,
     ``attention_mask`` and ``labels``, each ``[rows, length]``; ``token_type_ids`` where the features have them. An
     ``attention_mask`` of the features is kept. Other columns are left out.
+
+    Raises:
+        InputError: a setting is not allowed, or only some of the features have a column.
+        InputTypeError: a feature is not a dictionary of whole numbers.
     """
 
     def __init__(

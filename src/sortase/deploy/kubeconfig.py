@@ -137,9 +137,9 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"the kubeconfig {path} cannot be read: {error.strerror}") from error
     except InputError as error:
-        raise ConfigError(f"{path} is no kubeconfig: {error}") from error
+        raise ConfigError(f"{path} is not a kubeconfig: {error}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path} is no kubeconfig: it is nested too deeply") from error
+        raise ConfigError(f"{path} is not a kubeconfig: it is nested too deeply") from error
     except yaml.YAMLError as error:  # its own words show lines of the file, which may be secret
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""

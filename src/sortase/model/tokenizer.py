@@ -39,7 +39,7 @@ def build_custom_tokenizer(
 
     Raises:
         UnsafePickleError: the pickle asks for more than plain data.
-        InputError: it is no vocabulary, or two tokens share an id.
+        InputError: it is not a vocabulary, or two tokens share an id.
     """
     with check.naming("token_dict_path"):
         return tokenizer_of(vocabulary.read(token_dict_path), pad_token, mask_token)

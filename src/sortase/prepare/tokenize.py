@@ -257,7 +257,7 @@ def _summary(scale: Scale, counts: Counts, plan: Plan, ranking: Ranking, tally: 
     unknown = plan.known.unknown()
     notes = [*dict.fromkeys([*counts.said(), *tally.notes]), *plan.notes, *scale.notes]
     if scale.base is None and tally.fractions:
-        notes.append(f"{tally.fractions:,} of {tally.values:,} stored values are no whole numbers")
+        notes.append(f"{tally.fractions:,} of {tally.values:,} stored values are not whole numbers")
     return {
         "cells": counts.cells,
         "dropped": int((expressed_genes == 0).sum()),

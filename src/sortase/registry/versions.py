@@ -130,9 +130,9 @@ def read(model_url: str, name: str) -> Version | None:
         return None
     told = storage.read_json(record)
     if not isinstance(told, dict) or not isinstance(told.get("files", {}), dict):
-        raise InputError(f"{record} is no record of a version: its files are not described by name")
+        raise InputError(f"{record} is not the record of a version: its files are not described by name")
     if lacking := [key for key in _NEEDED if key not in told]:
-        raise InputError(f"{record} is no record of a version: it lacks {', '.join(lacking)}")
+        raise InputError(f"{record} is not the record of a version: it lacks {', '.join(lacking)}")
     if told.get("format", FORMAT) > FORMAT:
         raise InputError(
             f"{record} is of a later form ({told['format']}) than this sortase reads ({FORMAT}); update it"

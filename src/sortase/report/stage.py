@@ -21,7 +21,7 @@ def report(folder_url: str) -> str:
     folder = RunFolder(folder_url)
     run = folder.read(layout.RUN)
     if run is None:
-        raise MissingInputError(f"{folder_url} is no run folder: it has no run.json")
+        raise MissingInputError(f"{folder_url} is not a run folder: it has no run.json")
     evaluation = folder.read(layout.EVALUATION)
     html, figures = page(
         run,

@@ -36,7 +36,7 @@ def cache_size(disk: int) -> int:
     amount = float(found[1]) if found else 0.0
     if found is None or amount <= 0 or (found[2] and amount > 100):
         raise ConfigError(
-            f"{VARIABLE}={_asked()!r} is no size of a cache; give one like 200GB or 50Gi, or a share of the disk "
+            f"{VARIABLE}={_asked()!r} is not a size of a cache; give one like 200GB or 50Gi, or a share of the disk "
             "up to 100%"
         )
     if found[2]:

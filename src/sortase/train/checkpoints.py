@@ -227,9 +227,9 @@ class Checkpoints:
         except InputError as error:
             return Damaged(url, str(error))
         except (KeyError, TypeError, AttributeError) as error:
-            return Damaged(url, f"{source} is no manifest of a checkpoint: {type(error).__name__} {error}")
+            return Damaged(url, f"{source} is not a manifest of a checkpoint: {type(error).__name__} {error}")
         if not _is_whole(found):
-            return Damaged(url, f"{source} is no manifest of that checkpoint")
+            return Damaged(url, f"{source} is not the manifest of that checkpoint")
         return found if self._is_ours(found) else None
 
     def best(self) -> Checkpoint | None:

@@ -74,7 +74,7 @@ def _scale_of(counts: Counts, spec: TokenizeSpec) -> Scale:
         return Scale(None, _check_counts(sample, counts))
     if sample.max() * math.log(base) > MOST_LOGARITHM:
         raise InputError(
-            f"{counts.name} holds values up to {sample.max():.4g}, which are no logarithms of counts"
+            f"{counts.name} holds values up to {sample.max():.4g}, which are not logarithms of counts"
             f"{_to_base(base)}; set tokenize.values: counts{'' if base == math.e else ', or tokenize.log_base'}"
         )
     return Scale(base, _check_base(base, counts, spec))

@@ -234,7 +234,7 @@ class OldFrame(Frame):
 
 def _length(item: Any) -> int:
     if len(getattr(item, "shape", None) or ()) != 1:
-        raise TypeError(f"{item.name} is no column")
+        raise TypeError(f"{item.name} is not a column")
     return int(item.shape[0])
 
 

@@ -99,4 +99,4 @@ def of_expression(kinds: list[str], name: str) -> tuple[np.ndarray, list[str]]:
     if not kept.any():
         raise InputError(f"{name} has no feature of the type {EXPRESSION!r}, only {sorted(set(kinds))[:5]}")
     others = sorted({kind for kind in kinds if kind != EXPRESSION})
-    return kept, [f"{int((~kept).sum()):,} features that are no genes are left out: {others[:5]}"] if others else []
+    return kept, [f"{int((~kept).sum()):,} features that are not genes are left out: {others[:5]}"] if others else []

@@ -167,8 +167,8 @@ def _side_of(name: str | None, spec: SplitSpec) -> int:
         if name is not None and (side := _OTHER_NAMES.get(name, name)) in SIDES:
             return SIDES.index(side)
         raise InputError(
-            f"column '{spec.column}' holds {name!r}, which is no side ({', '.join(SIDES)}); say in split.sides which "
-            "values make up each side"
+            f"column '{spec.column}' holds {name!r}, which is not a side ({', '.join(SIDES)}); say in split.sides "
+            "which values make up each side"
         )
     found = [side for side, values in spec.sides.items() if name is not None and name in map(str, values)]
     if len(found) != 1:

@@ -32,7 +32,7 @@ def write_card(
 
     run = folder.read(layout.RUN)
     if run is None:
-        raise MissingInputError(f"{folder.url} is no run folder: it has no run.json")
+        raise MissingInputError(f"{folder.url} is not a run folder: it has no run.json")
     run["name"] = name or run.get("name")
     run["stages"] = marks = folder.stages()
     fitted = next((marks[stage] for stage in FITTING if stage in marks), None)
