@@ -24,6 +24,7 @@ from sortase.config.gate import GateSpec
 from sortase.config.load import parse
 from sortase.config.run import Config
 from sortase.config.training_arguments import TABLE
+from sortase.runs import layout
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -216,6 +217,9 @@ def test_events_and_files_of_a_run_folder_are_documented() -> None:
     written = set(re.findall(r"events\.write\(\s*\"\w+\", \"(\w+)\"", sources)) | {"start", "end"}
     assert len(written) > 3
     assert [name for name in written if f"`{name}`" not in text] == []
+    files = {name for name in vars(layout).values() if isinstance(name, str) and re.fullmatch(r"[a-z]+\.[a-z]+", name)}
+    assert len(files) > 5
+    assert [name for name in files if name not in text] == []
 
 
 def test_rules_of_the_gate_that_are_named_exist() -> None:
