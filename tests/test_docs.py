@@ -217,7 +217,7 @@ def test_events_and_files_of_a_run_folder_are_documented() -> None:
     written = set(re.findall(r"events\.write\(\s*\"\w+\", \"(\w+)\"", sources)) | {"start", "end"}
     assert len(written) > 3
     assert [name for name in written if f"`{name}`" not in text] == []
-    files = {name for name in vars(layout).values() if isinstance(name, str) and re.fullmatch(r"[a-z]+\.[a-z]+", name)}
+    files = {name for key, name in vars(layout).items() if key.isupper() and re.fullmatch(r"[a-z]+\.[a-z]+", name)}
     assert len(files) > 5
     assert [name for name in files if name not in text] == []
 
