@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sortase.config.argument_translation import METRICS, OTHER_NAMES
+from sortase.config.argument_translation import OTHER_NAMES
+from sortase.config.metrics import NAMES
 from sortase.config.training_arguments import TABLE, Argument
 from sortase.config.worlds import in_words, name_of
 
@@ -71,7 +72,7 @@ def _turned(rows: list[Argument]) -> Iterator[str]:
 
 def _metrics() -> str:
     others = ", ".join(f"`{other}` is `{ours}`" for other, ours in OTHER_NAMES.items())
-    return f"Metrics, each with or without `eval_`: {', '.join(f'`{name}`' for name in METRICS)}; {others}.\n"
+    return f"Metrics, each with or without `eval_`: {', '.join(f'`{name}`' for name in NAMES)}; {others}.\n"
 
 
 def _idle(rows: list[Argument]) -> Iterator[str]:

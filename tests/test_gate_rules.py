@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sortase.config.check import validate
-from sortase.config.gate import HIGHER, METRICS, GateSpec, parse_limit
+from sortase.config.gate import GateSpec, parse_limit
 from sortase.config.load import parse
+from sortase.config.metrics import METRICS
 from sortase.errors import ConfigError, InputError
 from sortase.gate.judge import Row, judge, meets
 from sortase.gate.result import BaselineScores, ModelScores, Result, classes_of, wilson
@@ -133,7 +134,7 @@ def test_other_rules_are_refused(metric: str, given: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "gate has no rule; give at least one of macro_f1"),
+        ({}, "gate has no rule; give at least one of accuracy"),
         ({"must_beat_baseline": False, "dataset": "x"}, "gate has no rule"),
         ({"must_beat_baseline": "perhaps"}, "'perhaps' is neither true nor false"),
         ({"min_class_recall": 60}, "min_class_recall"),
@@ -194,7 +195,7 @@ def test_rounding_decides_nothing(value: float, sign: str, limit: float, expecte
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_can_be_judged(metric: str) -> None:
     good, bad = wrong(LABELS, a=0.05, b=0.05), wrong(LABELS, a=0.4, b=0.3, c=0.5)
-    rule = f"{'>' if metric in HIGHER else '<'} champion"
+    rule = f"{'>' if METRICS[metric].higher_is_better else '<'} champion"
     better, worse = only(result(good, bad), **{metric: rule}), only(result(bad, good), **{metric: rule})
     assert (better.passed, worse.passed) == (True, False)
     assert better.difference == pytest.approx(-worse.difference)  # type: ignore[operator]

@@ -8,11 +8,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from .argument_values import plain
+from .metrics import METRICS, NAMES
 from .training_arguments import OLDER_OPTIMIZERS, TABLE, Argument
 from .worlds import in_words, name_of
 
-LOWER_IS_BETTER = ("ece", "loss")
-METRICS = ("macro_f1", "weighted_f1", "accuracy", "balanced_accuracy", "mcc", "auroc", "auprc", "ece", "loss")
 OTHER_NAMES = {
     "f1": "macro_f1",
     "f1_macro": "macro_f1",
@@ -201,8 +200,8 @@ def metric_of(name: str) -> str:
     """Our name of a metric, given with or without ``eval_``, and as other libraries call it."""
     short = name.removeprefix("eval_")
     short = OTHER_NAMES.get(short, short)
-    if short not in METRICS:
-        raise ValueError(f"metric_for_best_model must be one of {', '.join(METRICS)}, got {name!r}")
+    if short not in NAMES:
+        raise ValueError(f"metric_for_best_model must be one of {', '.join(NAMES)}, got {name!r}")
     return short
 
 
@@ -223,7 +222,7 @@ def _best(
 ) -> None:
     """What the best model is must be as the user thinks."""
     metric = made.settings.get("metric", "macro_f1")
-    if greater is not None and greater == (metric in LOWER_IS_BETTER):
+    if greater is not None and greater == (not METRICS[metric].higher_is_better):
         name, value = sources.get("metric", ("metric", metric))
         raise ValueError(
             f"greater_is_better={greater} does not fit {name}={value!r}, which is better when it is "

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
 from .base import Section
+from .metrics import METRICS, NAMES, Metric
 
-HIGHER = ("macro_f1", "accuracy", "balanced_accuracy", "weighted_f1", "mcc", "auroc", "auprc")
-LOWER = ("loss", "ece")
-METRICS = HIGHER + LOWER
-WITHOUT_INTERVAL = ("auroc", "auprc", "loss", "ece")
 OTHER_RULES = ("min_class_recall", "max_class_recall_drop", "must_beat_baseline", "max_slowdown")
 LEAST_RESAMPLES = 200  # of which the ends of a 95 % interval are not just the least and the greatest
 
@@ -42,7 +39,7 @@ class Limit:
 
 def parse_limit(metric: str, given: Any) -> Limit:
     """ValueError, which names the value and what is allowed, for anything else than a rule on this metric."""
-    better = ">" if metric in HIGHER else "<"
+    better = ">" if METRICS[metric].higher_is_better else "<"
     text = str(given) if isinstance(given, str | int | float) and not isinstance(given, bool) else ""
     if found := _RELATIVE.fullmatch(text):
         offset = float(f"{found['way'] or '+'}{found['offset'] or 0}")
@@ -60,43 +57,44 @@ def parse_limit(metric: str, given: Any) -> Limit:
             f"{'higher' if better == '>' else 'lower'}; write '{better}=' or '{better}'"
         )
     if never := _never(limit):
-        low, high = _range(metric)
+        low, high = METRICS[metric].low, METRICS[metric].high
         lies = f"lies between {low:g} and {high:g}" if math.isfinite(high) else f"is never below {low:g}"
         differs = f", and two differ by {high - low:g} at most" if limit.relative else ""
         raise ValueError(f"gate.{metric}: {given!r} can never {never}; {metric} {lies}{differs}")
     return limit
 
 
-def _range(metric: str) -> tuple[float, float]:
-    return {"mcc": (-1.0, 1.0), "loss": (0.0, math.inf)}.get(metric, (0.0, 1.0))
-
-
 def _never(limit: Limit) -> str:
     """What no figure can do about this limit: 'fail', or 'be met'."""
-    low, high = _range(limit.metric)
+    low, high = METRICS[limit.metric].low, METRICS[limit.metric].high
     if limit.relative:
         low, high = low - high, high - low
-    worst, best, value = (low, high, limit.value) if limit.metric in HIGHER else (-high, -low, -limit.value)
+    worst, best, value = (
+        (low, high, limit.value) if METRICS[limit.metric].higher_is_better else (-high, -low, -limit.value)
+    )
     strict = "=" not in limit.sign
     if value < worst or (value == worst and not strict):
         return "fail"
     return "be met" if value > best or (value == best and strict) else ""
 
 
-class GateSpec(Section):
+def _metric_rule(metric: Metric) -> tuple[Any, Any]:
+    least = "at least, such as 0.8, '>= 0.8', '>= champion - 0.005', '> champion'."
+    most = "at most, such as 0.4, '<= 0.4', '<= champion + 0.01', '< champion'."
+    limits = least if metric.higher_is_better else most
+    return float | str | None, Field(None, description=f"{metric.words[0].upper()}{metric.words[1:]} {limits}")
+
+
+_FIELDS: Any = {name: _metric_rule(metric) for name, metric in METRICS.items()}
+if TYPE_CHECKING:
+    _MetricRules = Section
+else:
+    _MetricRules = create_model("_MetricRules", __base__=Section, **_FIELDS)
+
+
+class GateSpec(_MetricRules):
     """Rules of the gate, a line for each. Metrics take a number, or a quoted text such as '>= champion - 0.005'."""
 
-    macro_f1: float | str | None = Field(
-        None, description="Such as 0.8, '>= 0.8', '>= champion - 0.005', '> champion'."
-    )
-    accuracy: float | str | None = Field(None, description="As macro_f1.")
-    balanced_accuracy: float | str | None = Field(None, description="As macro_f1.")
-    weighted_f1: float | str | None = Field(None, description="As macro_f1.")
-    mcc: float | str | None = Field(None, description="As macro_f1.")
-    auroc: float | str | None = Field(None, description="As macro_f1.")
-    auprc: float | str | None = Field(None, description="As macro_f1.")
-    loss: float | str | None = Field(None, description="At most: 0.4, '<= 0.4', '<= champion + 0.01', '< champion'.")
-    ece: float | str | None = Field(None, description="Expected calibration error; as loss.")
     min_class_recall: float | None = Field(None, gt=0, le=1, description="Least recall of any class.")
     max_class_recall_drop: float | None = Field(
         None, ge=0, lt=1, description="How much less of a class may be found than the champion finds."
@@ -133,7 +131,7 @@ class GateSpec(Section):
     bootstrap: int = Field(1000, ge=0, description="Resamples behind the 95 % intervals; 0 for no intervals.")
     batch_size: int = Field(48, ge=1, description="Rows in one forward pass.")
 
-    @field_validator(*METRICS, mode="before")
+    @field_validator(*NAMES, mode="before")
     @classmethod
     def _rule(cls, given: Any, info: ValidationInfo) -> Any:
         if given is not None:
@@ -162,12 +160,12 @@ class GateSpec(Section):
     @model_validator(mode="after")
     def _decides(self) -> Self:
         if not self.limits and not self.other_rules:
-            raise ValueError(f"gate has no rule; give at least one of {', '.join(METRICS + OTHER_RULES)}")
+            raise ValueError(f"gate has no rule; give at least one of {', '.join(NAMES + OTHER_RULES)}")
         if self.by == "interval":
-            if without := [limit.metric for limit in self.limits if limit.metric in WITHOUT_INTERVAL]:
+            if without := [limit.metric for limit in self.limits if not METRICS[limit.metric].interval]:
                 raise ValueError(
                     f"gate.by is 'interval', but {' and '.join(without)} have no interval; use 'estimate', or rules on "
-                    f"{', '.join(name for name in METRICS if name not in WITHOUT_INTERVAL)}"
+                    f"{', '.join(name for name, metric in METRICS.items() if metric.interval)}"
                 )
             if self.bootstrap < LEAST_RESAMPLES:
                 raise ValueError(

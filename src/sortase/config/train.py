@@ -11,12 +11,13 @@ from pydantic_core import PydanticCustomError
 
 from ..errors import ConfigError
 from ..redact import credentials_in
-from .argument_translation import LOWER_IS_BETTER, METRICS, understood
+from .argument_translation import understood
 from .base import Label, Section
+from .metrics import NAMES
 from .training_arguments import TABLE
 from .worlds import is_python
 
-__all__ = ["DEFAULTS", "LOWER_IS_BETTER", "METRICS", "TrainSpec", "check_arguments"]
+__all__ = ["DEFAULTS", "TrainSpec", "check_arguments"]
 
 DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 3,
@@ -60,7 +61,7 @@ class TrainSpec(Section):
     class_weights: Literal["none", "balanced"] | dict[Label, float] = Field(
         "none", description="Weights of the classes in the loss: none, balanced, or given by class name."
     )
-    metric: Literal[METRICS] = Field(  # type: ignore[valid-type]
+    metric: Literal[NAMES] = Field(  # type: ignore[valid-type]
         "macro_f1", description="Metric on the validation side that chooses the best checkpoint."
     )
     keep_best: bool = Field(True, description="The saved model is the best checkpoint on the validation side.")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from .base import Section
-from .train import LOWER_IS_BETTER, METRICS
+from .metrics import METRICS, NAMES
 from .tune_space import check_names, parse_space
 from .worlds import is_python
 
@@ -26,7 +26,7 @@ class TuneSpec(Section):
     scheduler: Literal["asha", "none"] = Field(
         "asha", description="asha ends trials early that fall behind the others at the same evaluation."
     )
-    metric: Literal[METRICS] | None = Field(  # type: ignore[valid-type]
+    metric: Literal[NAMES] | None = Field(  # type: ignore[valid-type]
         None, description="Metric on the validation side that compares trials. Default: train.metric."
     )
     mode: Literal["min", "max"] | None = Field(None, description="Default: min for loss and ece, max for the others.")
@@ -59,7 +59,7 @@ class TuneSpec(Section):
     def compared_by(self, training_metric: str) -> tuple[str, str]:
         """Metric and ``min`` or ``max``."""
         metric = self.metric or training_metric
-        return metric, self.mode or ("min" if metric in LOWER_IS_BETTER else "max")
+        return metric, self.mode or ("max" if METRICS[metric].higher_is_better else "min")
 
     def shapes_result(self) -> dict[str, Any]:
         """What the result depends on: not where trials run."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.gate import HIGHER, LEAST_RESAMPLES, GateSpec, Limit
+from ..config.gate import LEAST_RESAMPLES, GateSpec, Limit
+from ..config.metrics import METRICS
 from ..errors import InputError
 from .result import OneClass, Result, wilson
 
@@ -126,7 +127,7 @@ def _metric(result: Result, spec: GateSpec, limit: Limit) -> Row:
         shown |= {"interval": own, "interval_of": "challenger"}
     if decides is None:
         return Row(**shown, passed=False, words="undefined on this evaluation set, which passes no rule")
-    low = limit.metric in HIGHER
+    low = METRICS[limit.metric].higher_is_better
     passed, words = _decided(spec, decides, interval, limit.sign, limit.value, low)
     noise = "" if result.champion is None else in_words(difference, paired, low)
     return Row(**shown, passed=passed, words=_joined(noise, words))

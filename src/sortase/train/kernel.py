@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 from ..config.compute import ComputeSpec
-from ..config.train import EARLY_STOPPING, LOWER_IS_BETTER, TrainSpec, installed_names
+from ..config.metrics import METRICS
+from ..config.train import EARLY_STOPPING, TrainSpec, installed_names
 from ..data.batches import BatchPlan
 from ..data.sequences import Sequences
 from ..errors import CancelledError, ConfigError, MissingExtraError, MissingInputError, SortaseError
@@ -91,7 +92,7 @@ def training_arguments(job: Job, scratch: Path) -> TrainingArguments:
         settings["eval_strategy"] = "no"
     if settings["eval_strategy"] != "no" and job.settings.keep_best:
         settings["metric_for_best_model"] = job.settings.metric
-        settings["greater_is_better"] = job.settings.metric not in LOWER_IS_BETTER
+        settings["greater_is_better"] = METRICS[job.settings.metric].higher_is_better
     try:
         arguments = TrainingArguments(
             **{

@@ -12,16 +12,10 @@ from typing import Any
 
 import yaml
 
+from ...config.metrics import METRICS
 from .results import uncertain
 
 PIPELINES = {"sequence": "text-classification", "token": "token-classification"}
-METRICS: dict[str, tuple[str, str, dict[str, Any]]] = {  # ours: the hub's type, a name, arguments
-    "accuracy": ("accuracy", "Accuracy", {}),
-    "balanced_accuracy": ("balanced_accuracy", "Balanced accuracy", {}),
-    "macro_f1": ("f1", "Macro F1", {"average": "macro"}),
-    "mcc": ("matthews_correlation", "Matthews correlation", {}),
-    "auroc": ("roc_auc", "Macro AUROC", {"average": "macro"}),
-}
 _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 _DATASET = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -70,10 +64,11 @@ def _results(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each metric that is defined, with its interval."""
     values, intervals = evaluation.get("metrics") or {}, evaluation.get("intervals") or {}
     results = []
-    for name, (kind, words, args) in METRICS.items():
+    for name, metric in METRICS.items():
         value = values.get(name)
-        if value is None or not math.isfinite(value):
+        if metric.hub is None or value is None or not math.isfinite(value):
             continue
+        kind, words, args = metric.hub
         interval = uncertain(intervals.get(name))
         bounds = {"interval_95": [float(bound) for bound in interval]} if interval else {}
         result: dict[str, Any] = {"type": kind, "value": float(value), "name": words}

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from ...config.metrics import METRICS
 from ..page.data import STEPS, STRATEGIES, checks, tokenized
 from ..page.parts import bounds, percent, several
-from ..page.results import BASELINES, METRICS
+from ..page.results import BASELINES
 from .markdown import bullets, code, escaped, table
 
 MOST_CLASSES = 50
@@ -110,7 +111,7 @@ def training(run: Facts) -> str:
     words += f" on {several(found['rows'], 'row')}" if found.get("rows") else ""
     if found.get("best_step"):
         metric = str((config.get("train") or {}).get("metric"))
-        best = f", the best on the validation side by {METRICS[metric][0]}" if metric in METRICS else ""
+        best = f", the best on the validation side by {METRICS[metric].words}" if metric in METRICS else ""
         words += f"; the weights are those of step {found['best_step']:,}{best}"
     seed = (config.get("run") or {}).get("seed")
     return f"{words}." + (f" Seed {seed}." if seed is not None else "")
@@ -158,12 +159,12 @@ def _metrics(found: Facts, rivals: Facts) -> str:
     known = {words: rival["metrics"] for words, rival in beside.items() if rival and rival.get("metrics")}
     rows = [
         [
-            words,
+            metric.words,
             values[name],
             bounds(uncertain(intervals.get(name))),
             *(metrics.get(name) for metrics in known.values()),
         ]
-        for name, (words, _) in METRICS.items()
+        for name, metric in METRICS.items()
         if name in values
     ]
     return table(["metric", "this model", "95 % interval", *known], rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...config.metrics import METRICS
 from .labels import compact, labels
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, SIDES, new_figure, styled
 
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 100
 WIDTH = 7.5
-CURVES = {
-    "macro_f1": "macro F1",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "weighted_f1": "weighted F1",
-    "mcc": "MCC",
-    "auroc": "AUROC",
-    "auprc": "average precision",
-}
 
 
 def class_balance(sides: Mapping[str, Mapping[str, int]], unit: str) -> Figure:
@@ -116,7 +108,8 @@ def learning_curves(
 
     ``metric`` is the one by which the checkpoint was chosen; macro F1 and accuracy are always drawn.
     """
-    shown = {name: CURVES[name] for name in ("macro_f1", "accuracy", metric) if name in CURVES}
+    wanted = [name for name in ("macro_f1", "accuracy", metric) if name in METRICS]
+    shown = {name: METRICS[name].short for name in wanted if METRICS[name].curve}
     with styled():
         figure = new_figure(9, 3.3)
         left, right = figure.subplots(1, 2, sharex=True)

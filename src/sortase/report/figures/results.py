@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...config.metrics import METRICS
 from .data import MOST_CLASSES, WIDTH, by_class, legend_below
 from .labels import compact, labels, plain, short
 from .style import BLUE, GREY, INK, ORANGE, PALE, RED, new_figure, styled
@@ -20,13 +21,7 @@ FEW = 30
 _LINE = 0.15  # inches that a line of the smallest text takes
 _LETTER = 0.09
 _LARGEST = 28.0  # inches
-COMPARED = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced\naccuracy",
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted\nF1",
-    "mcc": "MCC",
-}
+COMPARED = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc")
 
 
 def confusion_matrix(
@@ -155,7 +150,7 @@ def comparison(models: Mapping[str, Mapping[str, Any]]) -> Figure:
             spread = np.clip(np.abs(np.array(bounds, dtype=float).T - y), 0, None)
             axes.errorbar(x, y, spread, fmt=mark, color=colour, capsize=3, markersize=5, label=name)
         axes.axhline(0, color=PALE, linewidth=1, zorder=0)
-        axes.set_xticks(range(len(COMPARED)), list(COMPARED.values()))
+        axes.set_xticks(range(len(COMPARED)), [METRICS[name].short.replace(" ", "\n") for name in COMPARED])
         axes.grid(axis="x", visible=False)
         axes.set_ylim(min(0, axes.get_ylim()[0]), 1.02)
         axes.set_title("Transformer and baselines, with 95 % intervals")

@@ -8,12 +8,13 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from ...config.metrics import METRICS
 from . import data, results, tune
 from . import run as run_sections
 from .parts import Files, Part, bounds, joined, several, text, written
 
 WORDS = {"sequence": "one label for each sequence", "token": "one label for each token"}
-HEADLINE = {"macro_f1": "macro F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "mcc": "MCC"}
+HEADLINE = ("macro_f1", "accuracy", "balanced_accuracy", "mcc")
 Found = Mapping[str, Any]
 
 
@@ -103,8 +104,8 @@ def _verdict(evaluation: Found | None) -> dict[str, str] | None:
 def _headline(evaluation: Found | None) -> list[dict[str, str]]:
     metrics, intervals = ((evaluation or {}).get(part) or {} for part in ("metrics", "intervals"))
     return [
-        {"name": words, "value": written(metrics[name]), "range": bounds(intervals.get(name))}
-        for name, words in HEADLINE.items()
+        {"name": METRICS[name].short, "value": written(metrics[name]), "range": bounds(intervals.get(name))}
+        for name in HEADLINE
         if name in metrics
     ]
 

@@ -7,23 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ...config.metrics import METRICS
 from ..figures import results as figures
 from .parts import Files, Part, bounds, duration, figure, percent, several, table, text
 
-METRICS = {
-    "accuracy": ("accuracy", "share of predictions that are right"),
-    "balanced_accuracy": (
-        "balanced accuracy",
-        "share found of each class, averaged: rare classes count like common ones",
-    ),
-    "macro_f1": ("macro F1", "F1 of each class (high only if both precision and recall are), averaged over classes"),
-    "weighted_f1": ("weighted F1", "the same, but common classes count more"),
-    "mcc": ("Matthews correlation (MCC)", "agreement beyond chance: 1 perfect, 0 none"),
-    "auroc": ("AUROC", "how well probabilities rank a class above the others, averaged: 1 perfect, 0.5 chance"),
-    "auprc": ("average precision", "precision over all thresholds, averaged over classes: 1 perfect"),
-    "ece": ("calibration error (ECE)", "mean distance between confidence and accuracy: 0 is best"),
-    "loss": ("cross-entropy", "what training minimises: 0 is best"),
-}
 BASELINES = {"logistic_regression": "logistic regression", "majority": "majority class"}
 MOST_CONFUSIONS = 10
 
@@ -50,8 +37,8 @@ def measured(found: Mapping[str, Any], caption: str = "") -> Part:
     """A table of metrics with their intervals and meanings."""
     values, intervals = found.get("metrics") or {}, found.get("intervals") or {}
     rows = [
-        [words, values[name], bounds(intervals.get(name)), meaning]
-        for name, (words, meaning) in METRICS.items()
+        [metric.words, values[name], bounds(intervals.get(name)), metric.meaning]
+        for name, metric in METRICS.items()
         if name in values
     ]
     return table(["metric", "value", "95 % interval", "meaning"], rows, caption)
@@ -156,8 +143,8 @@ def _beside(model: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Map
 
 def compared(models: Mapping[str, Mapping[str, Any]]) -> Part:
     rows = [
-        [words, *(values["metrics"].get(name) for values in models.values())]
-        for name, (words, _) in METRICS.items()
+        [metric.words, *(values["metrics"].get(name) for values in models.values())]
+        for name, metric in METRICS.items()
         if any(name in values["metrics"] for values in models.values())
     ]
     return table(["metric", *models], rows, "Beside the baselines" if len(models) > 1 else "")
