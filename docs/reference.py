@@ -1,14 +1,16 @@
-"""Writes docs/settings.md and docs/command-line.md from the code: python docs/reference.py"""
+"""Writes settings.md, command-line.md and metrics.md from the code: python docs/reference.py"""
 
 from __future__ import annotations
 
 import argparse
 import re
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from sortase.cli import EPILOG, parser
+from sortase.config.metrics import METRICS as TABLE
 from sortase.config.run import Config
 from sortase.config.train import DEFAULTS
 
@@ -37,6 +39,42 @@ COMMANDS = """# Command line
 `sortase COMMAND [options]`. Every command takes `--debug`, which shows the traceback of an error, and `--help`. Each
 ends with an [exit code](exit-codes.md).
 """
+
+METRICS = """# Metrics
+
+`evaluation.json`, the report, `train.metric`, `tune.metric` and the rules of `gate` use these names. On the validation
+side and in `GenericClassifier.evaluate` they begin with `eval_`. Token metrics count labelled tokens only. A metric
+that the data leave undefined, such as AUROC of one class, is null. An interval is the 95 % interval over resamples; a
+metric without one cannot decide by `gate.by: interval`.
+
+| name | what it is | values | better | interval | meaning |
+| --- | --- | --- | --- | --- | --- |
+"""
+
+BESIDE = """
+`evaluation.json` also has precision, recall, F1, support, AUROC and average precision of each class, the confusion
+matrix (true classes in rows), a reliability diagram, the most confident mistakes, and the same metrics of both
+baselines. Where tokens were held out, `per_token_type` gives each token one vote. [Run folder](run-folder.md) has the
+other files.
+"""
+
+
+def metrics() -> str:
+    """Every metric, as the table in the code has it."""
+    lines = (
+        _line(
+            (
+                f"`{name}`",
+                each.words,
+                f"{each.low:g} to {each.high:g}" if isfinite(each.high) else f"{each.low:g} and more",
+                "higher" if each.higher_is_better else "lower",
+                "yes" if each.interval else "no",
+                each.meaning,
+            )
+        )
+        for name, each in TABLE.items()
+    )
+    return MADE + METRICS + "\n".join(lines) + "\n" + BESIDE
 
 
 def settings() -> str:
@@ -147,3 +185,4 @@ def _option(action: argparse.Action) -> tuple[str, str, str]:
 if __name__ == "__main__":
     (HERE / "settings.md").write_text(settings())
     (HERE / "command-line.md").write_text(commands())
+    (HERE / "metrics.md").write_text(metrics())

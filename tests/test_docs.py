@@ -150,6 +150,7 @@ def test_pages_made_of_the_code_are_up_to_date() -> None:
     made = script("docs/reference.py")
     assert (DOCS / "settings.md").read_text() == made.settings(), "run: python docs/reference.py"
     assert (DOCS / "command-line.md").read_text() == made.commands(), "run: python docs/reference.py"
+    assert (DOCS / "metrics.md").read_text() == made.metrics(), "run: python docs/reference.py"
 
 
 def test_every_section_has_an_example() -> None:
