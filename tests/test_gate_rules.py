@@ -96,17 +96,17 @@ def test_rules_are_understood(metric: str, given: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("metric", "given", "words"),
     [
-        ("macro_f1", ">= champ - 0.005", "'>= champ - 0.005' is no rule; allowed are a number (at least)"),
+        ("macro_f1", ">= champ - 0.005", "'>= champ - 0.005' is not a rule; allowed are a number (at least)"),
         ("loss", "champion", "allowed are a number (at most), '<= 0.8'"),
-        ("macro_f1", "== 0.8", "is no rule"),
-        ("macro_f1", ">= champion * 0.9", "is no rule"),
-        ("macro_f1", ">= champion 0.9", "is no rule"),
-        ("macro_f1", ">= nan", "is no rule"),
-        ("macro_f1", float("nan"), "is no rule"),
-        ("macro_f1", float("inf"), "is no rule"),
-        ("macro_f1", "", "is no rule"),
-        ("macro_f1", True, "True is no rule"),
-        ("macro_f1", [0.8], "is no rule"),
+        ("macro_f1", "== 0.8", "is not a rule"),
+        ("macro_f1", ">= champion * 0.9", "is not a rule"),
+        ("macro_f1", ">= champion 0.9", "is not a rule"),
+        ("macro_f1", ">= nan", "is not a rule"),
+        ("macro_f1", float("nan"), "is not a rule"),
+        ("macro_f1", float("inf"), "is not a rule"),
+        ("macro_f1", "", "is not a rule"),
+        ("macro_f1", True, "True is not a rule"),
+        ("macro_f1", [0.8], "is not a rule"),
         ("macro_f1", "<= champion", "asks for a worse model: macro_f1 is better when it is higher"),
         ("ece", ">= 0.1", "asks for a worse model: ece is better when it is lower"),
         ("macro_f1", 80, "can never be met; macro_f1 lies between 0 and 1"),
@@ -143,7 +143,7 @@ def test_other_rules_are_refused(metric: str, given: Any, words: str) -> None:
         ({"auroc": 0.8, "loss": 1, "by": "interval"}, "auroc and loss have no interval"),
         ({"accuracy": 0.8, "by": "interval", "bootstrap": 199}, "gate.bootstrap is 199; 200 at least"),
         ({"max_class_recall_drop": 1}, "gate.max_class_recall_drop: 1 can never fail"),
-        ({"min_class_recall": ">= 0.6"}, "gate.min_class_recall: '>= 0.6' is no number; give a plain number"),
+        ({"min_class_recall": ">= 0.6"}, "gate.min_class_recall: '>= 0.6' is not a number; give a plain number"),
         ({"max_slowdown": ">= champion"}, "give a plain number"),
         ({"min_class_recall": True}, "give a plain number"),
         ({"max_slowdown": float("inf")}, "give a plain number"),
@@ -173,7 +173,7 @@ gate:
     assert config.gate is not None
     assert [str(limit) for limit in config.gate.limits] == [">= champion - 0.005", "<= 0.1"]
     assert config.gate.other_rules == {"min_class_recall": 0.6, "must_beat_baseline": 1.0}
-    with pytest.raises(ConfigError, match=r"gate\.ece: 'low' is no rule"):
+    with pytest.raises(ConfigError, match=r"gate\.ece: 'low' is not a rule"):
         parse(run, ["gate.ece=low"])
 
 

@@ -48,8 +48,8 @@ def parse_limit(metric: str, given: Any) -> Limit:
         limit = Limit(metric, found["sign"] or f"{better}=", float(found["limit"]), relative=False)
     else:
         raise ValueError(
-            f"gate.{metric}: {given!r} is no rule; allowed are a number (at {'least' if better == '>' else 'most'}), "
-            f"'{better}= 0.8', '{better} champion', '{better}= champion - 0.005', '{better}= champion + 0.01'"
+            f"gate.{metric}: {given!r} is not a rule; allowed are a number (at {'least' if better == '>' else 'most'}),"
+            f" '{better}= 0.8', '{better} champion', '{better}= champion - 0.005', '{better}= champion + 0.01'"
         )
     if not limit.sign.startswith(better):
         raise ValueError(
@@ -145,7 +145,7 @@ class GateSpec(_MetricRules):
             return None
         name = info.field_name
         if isinstance(given, bool) or not re.fullmatch(rf"\s*[-+]?{_NUMBER}\s*", str(given)):
-            raise ValueError(f"gate.{name}: {given!r} is no number; give a plain number, such as {name}: 0.6")
+            raise ValueError(f"gate.{name}: {given!r} is not a number; give a plain number, such as {name}: 0.6")
         if name == "max_class_recall_drop" and float(given) >= 1:
             raise ValueError(f"gate.{name}: {given!r} can never fail; recall lies between 0 and 1")
         return given
