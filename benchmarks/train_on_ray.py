@@ -36,7 +36,7 @@ from sortase.config.train import TrainSpec
 from sortase.runs.events import Events
 from sortase.train.request import TrainRequest
 from sortase.runs.folder import RunFolder
-from sortase.pipeline.executor import Here
+from sortase.pipeline.executor import LocalExecutor
 asked = json.loads(sys.argv[1])
 folder = RunFolder(asked["folder"])
 folder.begin()
@@ -48,7 +48,7 @@ request = TrainRequest(
 if asked["compute"]:
     from sortase.cluster.train import train
 else:
-    train = Here().train
+    train = LocalExecutor().train
 summary = train(request, folder, Events(folder), lambda line: None, lambda: False)
 print(json.dumps({**summary, "whole": time.monotonic() - started}))
 """

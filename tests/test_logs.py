@@ -28,9 +28,9 @@ BEGIN = """
 import os, signal, subprocess, sys, threading, time
 from sortase.errors import ConfigError
 from sortase.runs import logs, capture as tee
-from sortase.runs.logs import LogPlace, kept_logs
+from sortase.runs.logs import LogDestination, kept_logs
 logs.FLUSH_SECONDS = 0.05
-place = LogPlace(sys.argv[1])
+place = LogDestination(sys.argv[1])
 """
 SECRET = "correct-horse-battery"
 

@@ -27,7 +27,7 @@ from sortase.config.tracking import TrackingSpec
 from sortase.errors import CancelledError, ConfigError, FencedError, MissingExtraError
 from sortase.runs.events import Events
 from sortase.runs.folder import RunFolder
-from sortase.train.trackers import MLflow, Told
+from sortase.train.trackers import MLflow, TrackingContext
 from sortase.train.tracking import check_tracking, tracked, tracking_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's database
@@ -295,7 +295,7 @@ def test_a_tracker_added_later_hears_of_all_steps(tmp_path: Path) -> None:
 
 
 def test_a_run_that_mlflow_has_lost_is_made_again(tmp_path: Path) -> None:
-    told = Told(
+    told = TrackingContext(
         name="tiny",
         project="tests",
         settings={},

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 
-@pytest.mark.slow
 def test_chaos(request: pytest.FixtureRequest) -> None:
     seconds, seed, only = (request.config.getoption(f"--chaos-{name}") for name in ("seconds", "seed", "round"))
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
