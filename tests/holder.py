@@ -30,7 +30,8 @@ from sortase.runs.made import belongs
 
 WORKERS = str(Path(__file__).with_name("held_workers"))
 COMPARED = re.compile(r"(data|model)/.*\.(arrow|parquet|safetensors|pkl)|predictions\.parquet|class_map\.json")
-OF_THE_HELD = re.compile(r"(.*/)?(logs/attempt-1/|events/00001-).*")  # what nobody takes for the later attempt's
+# What nobody takes for the later attempt's, and run.json, which only people read: the attempt's own copy is read.
+OF_THE_HELD = r"(.*/)?(logs/attempt-{0}/|(events|attempts)/{0:05d}[-.]).*|(.*/)?run\.json|\.probe-.*"
 LONGEST = 300.0  # seconds that an attempt of these sizes may take after it was held
 
 
@@ -156,16 +157,19 @@ def contents(url: str) -> dict[str, str]:
 
 
 def everything(url: str) -> dict[str, str]:
-    """All that lies in a run folder."""
-    return {
-        name: f"{info.size} {info.version if storage.is_remote(url) else storage.sha256(storage.join(url, name), info)}"
-        for name, info in storage.list_files(url).items()
-    }
+    """All that lies in a run folder, and, in brackets, what is read of it whoever wrote last."""
+    folder, found = RunFolder(url), {}
+    for name, info in storage.list_files(url).items():
+        version = info.version if storage.is_remote(url) else storage.sha256(storage.join(url, name), info)
+        found[name] = f"{info.size} {version}"
+    read = {"run": folder.described(), **{name: folder.kept(name) for name in ("training", "search")}}
+    return found | {f"({name})": json.dumps(value, sort_keys=True) for name, value in read.items()}
 
 
-def difference(url: str, before: dict[str, str]) -> tuple[list[str], list[str]]:
+def difference(url: str, before: dict[str, str], number: int) -> tuple[list[str], list[str]]:
     """What has become another since: files that marks tell of, and those of which nothing tells."""
     after, folder = everything(url), RunFolder(url)
+    own = re.compile(OF_THE_HELD.format(number))
     marks = {stage: folder.mark(stage) for stage in STAGES}
     damaged = {name for mark in marks.values() if mark and folder.damage(mark) for name in mark.get("files") or {}}
     told = {name for mark in marks.values() if mark for name in mark.get("files") or {}}
@@ -173,10 +177,10 @@ def difference(url: str, before: dict[str, str]) -> tuple[list[str], list[str]]:
     noticed, unnoticed = [], []
     for name in changed:
         stage = name.removeprefix("stages/").removesuffix(".json")
-        if OF_THE_HELD.fullmatch(name) or _is_of_no_manifest(url, name, after):
+        if own.fullmatch(name) or _is_of_no_manifest(url, name, after):
             continue
         gone = stage in marks and marks[stage] is None
-        other = belongs(url, storage.join(url, *name.split("/"))) and name not in told
+        other = name[0] != "(" and belongs(url, storage.join(url, *name.split("/"))) and name not in told
         (noticed if name in damaged or gone or other else unnoticed).append(name)
     return noticed, unnoticed
 
@@ -238,7 +242,8 @@ class Scenes:
 
         if not held(self.first, self.output, play, name, place, between):
             return None
-        play.noticed, play.unnoticed = in_child(lambda: difference(url, left))
+        number = 1 if "attempts/00002.json" in left else 2  # of the one that was held, which may not have had one yet
+        play.noticed, play.unnoticed = in_child(lambda: difference(url, left, number))
         if play.noticed or play.unnoticed:
             play.codes["third"] = ended(child(attempt(self.later, name), self._log(name, "third")))
         said = Path(self._log(name, "held")).read_text()

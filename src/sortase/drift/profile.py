@@ -36,7 +36,7 @@ def profile(folder: RunFolder) -> dict[str, Any]:
     """
     described, config = (
         folder.read(layout.PREPARED),
-        (folder.read(layout.RUN) or {}).get("config"),
+        (folder.described() or {}).get("config"),
     )
     if folder.mark("prepare") is None or described is None or config is None:
         raise ConfigError(f"stage 'prepare' of {folder.url} is not finished; run `sortase prepare` first")

@@ -164,7 +164,7 @@ class _Preflight:
         return f"preflight: {rows}{passes} of {each:,} steps in {batches}; {self._duration(epochs * each)}"
 
     def _duration(self, steps: float) -> str:
-        earlier = (self.folder.read(layout.RUN) or {}).get("training") or {}
+        earlier = (self.folder.described() or {}).get("training") or {}
         done = (earlier.get("steps") or 0) - (earlier.get("resumed_from") or 0)
         alike = earlier.get("workers") == max(1, self.config.compute.max_workers)
         if not alike or done <= 0 or not earlier.get("seconds"):

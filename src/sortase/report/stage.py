@@ -19,7 +19,7 @@ def report(folder_url: str) -> str:
     from .page.page import page
 
     folder = RunFolder(folder_url)
-    run = folder.read(layout.RUN)
+    run = folder.described()
     if run is None:
         raise MissingInputError(f"{folder_url} is not a run folder: it has no run.json")
     evaluation = folder.read(layout.EVALUATION)

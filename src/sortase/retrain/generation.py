@@ -18,7 +18,6 @@ from ..pipeline.executor import LocalExecutor
 from ..pipeline.run import Run
 from ..pipeline.stages import STAGES
 from ..registry.models import version_at
-from ..runs import layout
 from ..runs.folder import FITTING, RunFolder, digest, identity
 
 _SHAPING = ("tokenize", "data", "labels", "split", "model", "train", "tune")
@@ -98,7 +97,7 @@ def lineage(folder: RunFolder) -> dict[str, Any]:
     """Where a finished run's model comes from; the same whenever and by whomever it is asked."""
     from ..config.load import check
 
-    run, marks = folder.read(layout.RUN), folder.stages()
+    run, marks = folder.described(), folder.stages()
     fitted = next((name for name in FITTING if name in marks), None)
     if run is None or fitted is None or "prepare" not in marks:
         raise InputError(f"{folder.url} holds no finished training; run `sortase run` first")

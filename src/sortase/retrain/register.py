@@ -94,7 +94,7 @@ def name_of(url: str, marks: Mapping[str, Any]) -> str:
 
 def _collect(folder: RunFolder, title: str, scratch: Path) -> dict[str, Any]:
     """Everything of the version as local files; returns what version.json tells of them. ``title``: of its card."""
-    run = folder.read(layout.RUN)
+    run = folder.described()
     config = check(run["config"], f"{folder.url}/run.json")
     told = lineage(folder)
     storage.download(folder.model, scratch / "model")

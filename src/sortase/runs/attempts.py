@@ -53,8 +53,8 @@ class Attempt:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """The run is taken over, and given back as it was when it is refused before anything is made."""
-        with untouched_by_refusal(self.folder):
-            self.begin()
+        self.begin()
+        with untouched_by_refusal(self.folder):  # as it was then: others may have worked on it until this one had it
             try:
                 yield
             except SortaseError:

@@ -96,6 +96,9 @@ def code() -> dict[str, Any]:
     return {"code": {"sortase": version("sortase"), "commit": commit}, "image": os.environ.get("SORTASE_IMAGE") or None}
 
 
+DESCRIPTION = "run"  # what run.json shows, as each attempt has noted it down
+
+
 @dataclass
 class RunFolder:
     """One run's folder in storage. ``model_name`` is where in it the model lies; empty for the folder itself.
@@ -126,9 +129,26 @@ class RunFolder:
         url = self.path(*name.split("/"))
         return storage.read_json(url) if storage.exists(url) else None
 
+    def keep(self, name: str, value: Any) -> None:
+        """Note something down under this attempt's own number, so that an earlier one that was held, and writes late,
+        does not write over it."""
+        storage.write_json(self.path("attempts", f"{self.number:05d}-{name}.json"), value)
+
+    def kept(self, name: str) -> Any:
+        """What the latest attempt that has noted this down said; None where none has."""
+        names = storage.list_files(self.path("attempts"))
+        for own in sorted((each for each in names if re.fullmatch(rf"\d+-{name}\.json", each)), reverse=True):
+            with suppress(MissingInputError):  # it was refused, and gave the run back
+                return storage.read_json(self.path("attempts", own))
+        return None
+
+    def described(self) -> Any:
+        """run.json as the latest attempt wrote it, whoever has written there since; None where there is none."""
+        return self.kept(DESCRIPTION) or self.read(layout.RUN)
+
     def description(self) -> dict[str, Any]:
-        """run.json of a run that has begun; MissingInputError where it is lost."""
-        found = self.read(layout.RUN)
+        """`described` of a run that has begun; MissingInputError where it is lost."""
+        found = self.described()
         if found is None:
             raise MissingInputError(f"{self.path('run.json')} is gone; the same command makes it again")
         return dict(found)
@@ -141,7 +161,12 @@ class RunFolder:
         while not storage.claim_json(self._claim(number), {**told, "number": number}):
             number += 1
         self.number = number
-        self.fence()
+        try:
+            self.fence()
+        except FencedError:
+            if self.whole is not None:  # the later attempt at the whole may be at work here
+                storage.remove(self._claim(number))
+            raise
         return number
 
     def give_back(self) -> None:
@@ -151,6 +176,9 @@ class RunFolder:
                 storage.remove(self.path("events", name))
         for number in self._claims():
             if storage.read_json(self._claim(number))["id"] == self.attempt:
+                for name in storage.list_files(self.path("attempts")):
+                    if name.startswith(f"{number:05d}-"):
+                        storage.remove(self.path("attempts", name))
                 storage.remove(self._claim(number))
 
     def _claim(self, number: int) -> str:
@@ -186,7 +214,7 @@ class RunFolder:
 
     def describe(self, **parts: Any) -> None:
         """Merge these parts into run.json. What the stages found is taken from their marks."""
-        description = self.read(layout.RUN) or {"created": now()}
+        description = self.described() or {"created": now()}
         marks = self.stages()
         description.update(redacted(parts))
         if "train" in marks:
@@ -194,6 +222,7 @@ class RunFolder:
         if "tune" in marks:
             description.update({k: v for k, v in marks["tune"]["result"].items() if k in ("training", "tuning")})
         self.fence()
+        self.keep(DESCRIPTION, {**description, "stages": marks})
         storage.write_json(self.path(layout.RUN), {**description, "stages": marks})
 
     def mark(self, stage: str) -> Any:

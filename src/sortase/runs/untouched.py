@@ -13,8 +13,6 @@ from .folder import FITTING, RunFolder
 NOTES = (
     layout.RUN,
     layout.SPLIT,
-    "checkpoints/settings.json",
-    "tune/settings.json",
     *(f"stages/{stage}.json" for stage in FITTING),
 )
 
@@ -32,7 +30,10 @@ def untouched_by_refusal(folder: RunFolder) -> Iterator[None]:
     except SortaseError as error:
         if error.exit_code == ConfigError.exit_code and _made(folder) == made and _is_ours(folder):
             for name, content in before.items():
-                _put_back(folder.path(*name.split("/")), content)
+                if name.startswith("stages/"):
+                    _put_mark_back(folder, name, content)
+                else:
+                    _put_back(folder.path(*name.split("/")), content)
             folder.give_back()
         raise
 
@@ -47,6 +48,15 @@ def _put_back(url: str, content: bytes | None) -> None:
         storage.remove(url)
     elif storage.read_bytes(url) != content if storage.exists(url) else True:
         storage.write_bytes(url, content)
+
+
+def _put_mark_back(folder: RunFolder, name: str, content: bytes | None) -> None:
+    """A mark that another attempt has made meanwhile stays."""
+    mark = folder.read(name)
+    if content is not None and mark is None:
+        storage.claim_bytes(folder.path(*name.split("/")), content)
+    elif content is None and mark is not None and mark.get("attempt") == folder.attempt:
+        storage.remove(folder.path(*name.split("/")))
 
 
 def _made(folder: RunFolder) -> set[tuple[str, str]]:

@@ -345,9 +345,13 @@ def create_bytes(url: str, data: bytes) -> bool:
 
 
 def claim_json(url: str, value: Any) -> bool:
+    """``claim_bytes`` of JSON."""
+    return claim_bytes(url, _json(value))
+
+
+def claim_bytes(url: str, data: bytes) -> bool:
     """``create_bytes`` where it serves to take numbers: a service that cannot do it lets the last writer have the name,
     and what lies there tells who that was."""
-    data = _json(value)
     try:
         return create_bytes(url, data)
     except StorageError as error:

@@ -172,7 +172,9 @@ class Checkpoints:
                 "training": self.training,
                 "files": files,
             }
-            storage.write_json(storage.join(url, MANIFEST), manifest)
+            if not storage.claim_json(storage.join(url, MANIFEST), manifest):  # a later attempt's, or one before ours
+                self._fence()
+                storage.write_json(storage.join(url, MANIFEST), manifest)
             for name, below in self._earlier:
                 if name == _name(step) and below not in (start, MANIFEST):
                     storage.remove(storage.join(url, below))

@@ -43,7 +43,7 @@ from ..runs.folder import RunFolder, changes, identity
 from ..storage.scratch import Scratch
 from ..types import Log
 from .deepspeed import check_deepspeed
-from .leaderboard import SETTINGS as SWEEP
+from .leaderboard import sweep_settings
 from .tracking import tracked
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from .kernel import Fitted
     from .ranks import Ranks
 
-CLAIMED = "checkpoints/settings.json"
+CLAIMED = "training"  # under which an attempt notes down what its checkpoints belong to
+FORMER = "checkpoints/settings.json"  # where an earlier release did
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def train(
 
 def _training_name(job: TrainJob, folder: RunFolder) -> str:
     """Names the data and settings whose checkpoints can be gone on from, whatever the number of workers."""
-    claimed = folder.read(CLAIMED) or (folder.whole.read(f"tune/{SWEEP}") if folder.whole else None)
+    claimed = _claimed(folder) or (sweep_settings(folder.whole) if folder.whole else None)
     settings = {"model": job.model.model_dump(mode="json"), "train": job.settings.model_dump(mode="json")}
     return identity({"claimed": claimed, **settings, "seed": job.seed})
 
@@ -178,13 +179,19 @@ def claim_checkpoints(folder: RunFolder, inputs: dict[str, Any], replace: bool) 
     """Checkpoints of an unfinished training belong to its settings; with others they are refused or discarded."""
     if not checkpoints_fit(folder, inputs, replace):
         storage.remove(folder.path("checkpoints"))
-    storage.write_json(folder.path(*CLAIMED.split("/")), json.loads(json.dumps(inputs)))
+    folder.keep(CLAIMED, json.loads(json.dumps(inputs)))
+
+
+def _claimed(folder: RunFolder) -> Any:
+    return folder.kept(CLAIMED) or folder.read(FORMER)
 
 
 def checkpoints_fit(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> bool:
     """Whether there are none of a training with other settings; without ``replace`` such are refused."""
-    earlier = folder.read(CLAIMED)
+    earlier = _claimed(folder)
     if earlier is None or identity(earlier) == identity(json.loads(json.dumps(inputs))):
+        return True
+    if not any(name.startswith("step-") for name in storage.list_files(folder.path("checkpoints"))):
         return True
     if not replace:
         raise ExistingOutputError(

@@ -22,7 +22,8 @@ from ..runs.made import difference
 from ..storage.scratch import Scratch
 
 COLUMNS = ("trial", "status", "metric", "step", "seconds")
-SETTINGS = "settings.json"
+SWEEP = "search"  # under which an attempt notes down what its search belongs to
+FORMER = "tune/settings.json"  # where an earlier release did
 Status = Literal["unfinished", "done", "pruned", "failed"]
 
 
@@ -77,7 +78,7 @@ class Leaderboard:
     def load(self) -> None:
         """What an earlier attempt at the same sweep has left."""
         url = self.folder.path("tune")
-        self.sweep = identity(self.folder.read(f"tune/{SETTINGS}") or {})
+        self.sweep = identity(sweep_settings(self.folder) or {})
         for name in storage.list_files(url) if storage.exists(url) else []:
             if name.startswith("trial-") and name.count("/") == 1 and name.endswith("/trial.json"):
                 found = Trial(**storage.read_json(storage.join(url, *name.split("/"))))
@@ -136,15 +137,20 @@ def claim_sweep(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> Non
     """
     if not sweep_fits(folder, inputs, replace):
         storage.remove(folder.path("tune"))
-    storage.write_json(folder.path("tune", SETTINGS), _sweep_settings(inputs))
+    folder.keep(SWEEP, _plain(inputs))
+
+
+def sweep_settings(folder: RunFolder) -> Any:
+    """Those that the trials below ``tune/`` share; None where there are none."""
+    return folder.kept(SWEEP) or folder.read(FORMER)
 
 
 def sweep_fits(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> bool:
     """Whether there is no sweep with other settings; without ``replace`` such a one is refused."""
-    url = folder.path("tune", SETTINGS)
-    plain = _sweep_settings(inputs)
-    earlier = storage.read_json(url) if storage.exists(url) else None
+    plain, earlier = _plain(inputs), sweep_settings(folder)
     if earlier is None or identity(earlier) == identity(plain):
+        return True
+    if not any(name.startswith("trial-") for name in storage.list_files(folder.path("tune"))):
         return True
     if not replace:
         raise ExistingOutputError(
@@ -154,7 +160,7 @@ def sweep_fits(folder: RunFolder, inputs: dict[str, Any], replace: bool) -> bool
     return False
 
 
-def _sweep_settings(inputs: dict[str, Any]) -> Any:
+def _plain(inputs: dict[str, Any]) -> Any:
     plain = json.loads(json.dumps(inputs, default=str))
     plain["tune"].pop("trials")
     return plain
@@ -166,7 +172,7 @@ def take_model(folder: RunFolder, trial: Trial) -> None:
     StorageError where it is not what the trial saved; the trial is unfinished then.
     """
     own = trial_folder(folder, trial.number)
-    told = own.read(layout.RUN)
+    told = own.described()
     name = layout.RUN if told is None else difference(own.url, told.get("files") or {})
     if name is not None:
         undone = asdict(replace(trial, status="unfinished", finished=None))

@@ -30,7 +30,7 @@ def write_card(
     """
     from .card import card
 
-    run = folder.read(layout.RUN)
+    run = folder.described()
     if run is None:
         raise MissingInputError(f"{folder.url} is not a run folder: it has no run.json")
     run["name"] = name or run.get("name")
