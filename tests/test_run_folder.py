@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sortase import storage
-from sortase.errors import FencedError, StorageError
-from sortase.runs.folder import RunFolder
+from sortase.errors import ConfigError, FencedError, StorageError
+from sortase.runs.attempts import Attempt
+from sortase.runs.folder import RunFolder, now
 from sortase.runs.made import difference
 from sortase.storage.written import Written
 
@@ -129,3 +130,57 @@ def test_run_json_tells_what_the_marks_say(root: str) -> None:
     folder.describe(name="x")
     told = json.loads(storage.read_bytes(folder.path("run.json")))
     assert (told["training"]["steps"], told["name"]) == (7, "x")
+
+
+def test_what_an_earlier_attempt_says_late_is_not_read(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = made(root)
+    later = RunFolder(first.url)
+    later.begin()
+    later.describe(name="later")
+    later.keep("training", {"rate": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(first, "fence", lambda: None)  # it has looked before
+        first.describe(name="first")
+        first.keep("training", {"rate": 1})
+    assert storage.read_json(first.path("run.json"))["name"] == "first"
+    assert (later.description()["name"], later.kept("training")) == ("later", {"rate": 2})
+    later.give_back()
+    assert (first.description()["name"], first.kept("training")) == ("first", {"rate": 1})
+
+
+def test_a_refusal_takes_back_its_own_and_nothing_of_others(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another attempt has done its work while this one was held before it had a number."""
+    other = made(root)
+    held = RunFolder(other.url)
+    begin = held.begin
+
+    def late(least: int) -> int:
+        other.describe(name="other")
+        with other.stage("train", {"b": 1}):
+            pass
+        return begin(least)
+
+    monkeypatch.setattr(held, "begin", late)
+    with pytest.raises(ConfigError), Attempt(held, 1, now()).at_work():
+        held.describe(name="held")
+        raise ConfigError("other settings")
+    assert other.holder()["id"] == other.attempt
+    assert storage.read_json(other.path("run.json")) == other.description()
+    assert other.description()["name"] == "other"
+    assert other.mark("train")["attempt"] == other.attempt
+
+
+def test_a_refusal_puts_no_mark_over_that_of_a_later_attempt(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = made(root)
+    with refused.stage("train", {"b": 1}):
+        pass
+    later = RunFolder(refused.url)
+    monkeypatch.setattr("sortase.runs.untouched._is_ours", lambda folder: True)  # it has looked before
+    with pytest.raises(ConfigError), Attempt(refused, 1, now(), begun=True).at_work():
+        storage.remove(refused.path("stages", "train.json"))
+        later.begin()
+        with later.stage("train", {"b": 2}):
+            pass
+        monkeypatch.setattr(refused, "fence", lambda: None)
+        raise ConfigError("other settings")
+    assert later.mark("train")["attempt"] == later.attempt
