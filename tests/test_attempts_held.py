@@ -14,8 +14,8 @@ import held_jobs
 
 # A write of each kind; `held_everywhere.py` holds at every one, and in searches and other storages, too.
 WHERE = {
-    "local": ("run.json", "labeled.dataset/data-", "write attempts/00001-training", "write model/model.safetensors"),
-    "s3": ("checkpoints/step-00000006/manifest.json", "write stages/train"),  # a run there takes three times as long
+    "local": ("write attempts/00001-training", "write model/model.safetensors"),
+    "s3": ("checkpoints/step-00000006/manifest.json",),  # a run there takes three times as long
 }
 
 
