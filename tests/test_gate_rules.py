@@ -134,7 +134,7 @@ def test_other_rules_are_refused(metric: str, given: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "gate has no rule; give at least one of accuracy"),
+        ({}, "gate has no rule; give at least one of macro_f1"),
         ({"must_beat_baseline": False, "dataset": "x"}, "gate has no rule"),
         ({"must_beat_baseline": "perhaps"}, "'perhaps' is neither true nor false"),
         ({"min_class_recall": 60}, "min_class_recall"),

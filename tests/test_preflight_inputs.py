@@ -49,7 +49,7 @@ COUNTS: list[Any] = [
     pytest.param(annotated, {"gene_column": "ids"}, {}, "unknown gene_column 'ids'", id="gene column"),
     pytest.param(annotated, {"columns": ["typ"]}, {}, "unknown column 'typ' in tokenize.columns", id="columns"),
     pytest.param(annotated, {"values": "log1p"}, {}, None, id="small counts could be logarithms"),
-    pytest.param(lambda: annotated(matrix() * 99), {"values": "log1p"}, {}, "no logarithms of counts", id="log1p"),
+    pytest.param(lambda: annotated(matrix() * 99), {"values": "log1p"}, {}, "not logarithms of counts", id="log1p"),
     pytest.param(scaled, {}, {}, "counts are finite numbers from 0 on", id="scaled"),
     pytest.param(lambda: annotated(kind="csc"), {}, {"column": "kind"}, "unknown column 'kind' for labels", id="csc"),
     pytest.param(annotated, {}, {"column": "age"}, None, id="a label of numbers may be whole"),

@@ -328,7 +328,7 @@ def test_contradictions_in_run_yaml() -> None:
         pytest.param({"output_dir": 3}, "output_dir must be text", id="folder"),
         pytest.param({"report_to": 3}, "report_to must be a name or a list of names", id="tracker"),
         pytest.param({"warmup_ratio": 3}, "warmup_ratio must be a share", id="ratio"),
-        pytest.param({"metric_for_best_model": "precision"}, "must be one of accuracy, .*got 'precision'", id="metric"),
+        pytest.param({"metric_for_best_model": "precision"}, "must be one of macro_f1, .*got 'precision'", id="metric"),
         pytest.param(
             {"load_best_model_at_end": True, "eval_strategy": "no"}, "contradict each other", id="best of none"
         ),

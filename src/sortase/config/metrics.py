@@ -31,13 +31,6 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("accuracy", "share of predictions that are right", "accuracy", hub=("accuracy", "Accuracy", {})),
-    "balanced_accuracy": Metric(
-        "balanced accuracy",
-        "share found of each class, averaged: rare classes count like common ones",
-        "balanced accuracy",
-        hub=("balanced_accuracy", "Balanced accuracy", {}),
-    ),
     "macro_f1": Metric(
         "macro F1",
         "F1 of each class (high only if both precision and recall are), averaged over classes",
@@ -45,6 +38,13 @@ METRICS: dict[str, Metric] = {
         hub=("f1", "Macro F1", {"average": "macro"}),
     ),
     "weighted_f1": Metric("weighted F1", "the same, but common classes count more", "weighted F1"),
+    "accuracy": Metric("accuracy", "share of predictions that are right", "accuracy", hub=("accuracy", "Accuracy", {})),
+    "balanced_accuracy": Metric(
+        "balanced accuracy",
+        "share found of each class, averaged: rare classes count like common ones",
+        "balanced accuracy",
+        hub=("balanced_accuracy", "Balanced accuracy", {}),
+    ),
     "mcc": Metric(
         "Matthews correlation (MCC)",
         "agreement beyond chance: 1 perfect, 0 none",
