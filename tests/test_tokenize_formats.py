@@ -135,8 +135,8 @@ def as_mtx(folder: Path, data: anndata.AnnData, version: int = 3, by_genes: bool
 def test_every_format_gives_what_the_h5ad_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., str]
 ) -> None:
-    for reader in ("count_anndata", "count_loom", "count_mtx", "count_spill"):
-        monkeypatch.setattr(f"sortase.data.{reader}.BLOCK_VALUES", 100)
+    for reader in ("anndata_file", "loom", "mtx", "spill"):
+        monkeypatch.setattr(f"sortase.data.counts.{reader}.BLOCK_VALUES", 100)
     wanted = result(saved(tmp_path, annotated()), tmp_path / "h5ad")
     source = write(tmp_path, annotated())
     assert result(source, tmp_path / "out", chunk_cells=7) == wanted
