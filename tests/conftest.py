@@ -44,9 +44,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """`pytest` by itself leaves out what is slow. Tests that are named, and `pytest -m slow`, run whatever they are."""
     whole = [Path(given).resolve() for given in config.args] == [Path(__file__).parent]
     if whole and not config.option.markexpr:
-        slow = [item for item in items if item.get_closest_marker("slow") is not None]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in set(slow)]
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
 
 
 def pytest_sessionfinish() -> None:

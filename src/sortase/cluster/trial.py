@@ -179,11 +179,11 @@ class Attempt:
         asked = trial_request(self.sweep.request, self.number, self.parameters, self.sweep.slots, self.sweep.metric)
         events = Events(self.folder)
         if self.sweep.slots.alone:
-            from ..train import kernel as fit  # noqa: F401 - the time that it takes to load belongs to the start
-            from ..train.job import train as kernel
+            from ..train import kernel  # noqa: F401 - the time that it takes to load belongs to the start
+            from ..train.job import train as train_here
 
             self._begin()
-            fitted, _ = kernel(asked.job(), self.folder, events, _silent, self._should_stop, report=self._report)
+            fitted, _ = train_here(asked.job(), self.folder, events, _silent, self._should_stop, report=self._report)
             return fitted.summary
         from .train import train
 

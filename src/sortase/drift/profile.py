@@ -34,10 +34,7 @@ def profile(folder: RunFolder) -> dict[str, Any]:
         ConfigError: the run's stage prepare is not finished.
         InputError: a token id is negative or beyond any vocabulary.
     """
-    described, config = (
-        folder.read(layout.PREPARED),
-        (folder.described() or {}).get("config"),
-    )
+    described, config = folder.read(layout.PREPARED), (folder.described() or {}).get("config")
     if folder.mark("prepare") is None or described is None or config is None:
         raise ConfigError(f"stage 'prepare' of {folder.url} is not finished; run `sortase prepare` first")
     data = folder.data(config["run"]["prefix"])

@@ -222,8 +222,9 @@ class RunFolder:
         if "tune" in marks:
             description.update({k: v for k, v in marks["tune"]["result"].items() if k in ("training", "tuning")})
         self.fence()
-        self.keep(DESCRIPTION, {**description, "stages": marks})
-        storage.write_json(self.path(layout.RUN), {**description, "stages": marks})
+        description["stages"] = marks
+        self.keep(DESCRIPTION, description)
+        storage.write_json(self.path(layout.RUN), description)
 
     def mark(self, stage: str) -> Any:
         return self.read(f"stages/{stage}.json")

@@ -13,7 +13,8 @@ PREDICTIONS = "predictions.parquet"
 PICKLED_PREDICTIONS = "predictions.pkl"
 REPORT = "report.html"
 DATA = "data"
-PREPARED = "data/prepare.json"
+SUMMARY = "prepare.json"  # of what was prepared
+PREPARED = f"{DATA}/{SUMMARY}"
 SPLIT = "split.parquet"
 CARD = "README.md"  # in the model's folder
 TOKENIZED, VOCABULARY, MEDIANS = "tokenized.dataset", "vocabulary.pkl", "medians.json"
@@ -52,4 +53,4 @@ class DataPaths:
 
     @property
     def summary(self) -> str:
-        return storage.join(self.out, PREPARED.rpartition("/")[2])
+        return storage.join(self.out, SUMMARY)
