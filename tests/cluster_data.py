@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from makers import CLASSES, architecture, dataset
+from patience import PATIENCE
 from sortase import storage
 from sortase.config.compute import ComputeSpec
 from sortase.config.model import ModelSpec
@@ -106,7 +107,7 @@ def _descends(pid: int, root: int, parents: dict[int, int]) -> bool:
     return False
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-START_SECONDS, JOB_SECONDS = 120, 300
+from patience import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def started_head(folder: Path, ray_folder: Path) -> Iterator[Head]:
     with (folder / "out").open("wb") as out:
         started = subprocess.Popen(
             command,
-            env={**environment, "RAY_AUTH_TOKEN": token, "RAY_gcs_server_port_wait_time_s": str(START_SECONDS)},
+            env={**environment, "RAY_AUTH_TOKEN": token, "RAY_gcs_server_port_wait_time_s": str(PATIENCE)},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -124,7 +124,7 @@ def started_head(folder: Path, ray_folder: Path) -> Iterator[Head]:
 
 
 def wait_until_ready(head: Head, started: subprocess.Popen[bytes], out: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and started.poll() is None:
         try:
             head.client.submit_job(entrypoint="true")  # the API answers before there is a node to run a job
@@ -156,5 +156,5 @@ def sortase(head: Head, *words: str, **environment: str) -> subprocess.Completed
         env=head.environment | {"RAY_AUTH_TOKEN": head.token} | environment,
         capture_output=True,
         text=True,
-        timeout=JOB_SECONDS,
+        timeout=PATIENCE,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE
 from sortase import storage
 from sortase.errors import ConfigError, StorageError
 from sortase.storage import cache, hashing, scratch
@@ -81,7 +82,7 @@ class Process:
     def end(self, *, killed: bool = False) -> None:
         if killed:
             self.process.send_signal(signal.SIGKILL)
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import yaml
 
 import sortase
 from makers import architecture, dataset
+from patience import PATIENCE
 from sortase.cli import STAGES, main
 
 
@@ -77,7 +78,7 @@ def test_terminated_training_keeps_a_checkpoint_and_ends_with_5(tmp_path: Path) 
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 5, said
     assert "the same command continues" in said
     step = int(said.split("at step ")[1].split(" ")[0])
@@ -101,5 +102,5 @@ def test_who_stops_reading_ends_the_printing_and_nothing_else(column: str, code:
     os.close(read)
     command = [sys.executable, "-m", "sortase", "prepare", "-c", str(tmp_path / "run.yaml")]
     with os.fdopen(written, "wb") as nobody:
-        assert subprocess.run(command, stdout=nobody, stderr=subprocess.STDOUT, timeout=120).returncode == code
+        assert subprocess.run(command, stdout=nobody, stderr=subprocess.STDOUT, timeout=PATIENCE).returncode == code
     assert (tmp_path / "x" / "stages" / "prepare.json").exists() is (code == 0)

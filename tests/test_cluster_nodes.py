@@ -18,6 +18,7 @@ import yaml
 
 from cluster_data import finished_steps, request, train_here, train_there, wait_until, worker_pids
 from makers import architecture, dataset, weights
+from patience import PATIENCE
 from sortase.config.compute import ComputeSpec
 from sortase.errors import ConfigError
 from sortase.runs.events import read_events
@@ -66,7 +67,7 @@ def test_node_that_is_taken_away_costs_no_crash(address: str, tmp_path: Path) ->
     compute = {"workers": {"min": 1, "max": 2}, "max_failures": 0}
     summary = train_there(request("sequence", str(tmp_path), compute, **LONG), url, log=said.append)
     taker.join()
-    node.wait(timeout=60)
+    node.wait(timeout=PATIENCE)
     assert summary["crashes"] == 0
     assert summary["preemptions"] == 1
     assert summary["workers"] == 1
@@ -106,7 +107,7 @@ def test_killed_and_stopped_driver_starts_again_to_the_same_weights(tmp_path: Pa
     straight.mkdir()
     broken.mkdir()
     process = start(configuration(straight))
-    assert process.wait(timeout=300) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     config, run = configuration(broken, workers=2), broken / "runs" / "small"
 
     process = start(config)
@@ -121,12 +122,12 @@ def test_killed_and_stopped_driver_starts_again_to_the_same_weights(tmp_path: Pa
     process = start(config)
     wait_until(lambda: finished_steps(run)[-1] > killed_at or process.poll() is not None, "another checkpoint")
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, said.decode()
     assert b"continues from there" in said
 
     process = start(config, "--set", "compute.workers=1")
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said.decode()
     description = json.loads((run / "run.json").read_text())
     assert description["training"]["resumed_from"] >= killed_at

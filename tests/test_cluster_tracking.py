@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster_data import request, train_there, wait_until
+from patience import PATIENCE
 from sortase.config.tracking import TrackingSpec
 
 ray = pytest.importorskip("ray")
@@ -38,7 +39,7 @@ def test_one_file_of_tensorboard_and_gauges_among_the_metrics(tmp_path: Path) ->
     seen: list[str] = []
 
     def scrape() -> bool:
-        text = urllib.request.urlopen(address, timeout=10).read().decode()
+        text = urllib.request.urlopen(address, timeout=PATIENCE).read().decode()
         seen[:] = [line for line in text.splitlines() if line.startswith("ray_sortase_")]
         return any("ray_sortase_useful_tokens_per_second" in line for line in seen)
 

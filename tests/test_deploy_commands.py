@@ -18,6 +18,7 @@ import yaml
 from cluster_data import wait_until
 from fake_kubernetes import ApiServer, Refusal, api_server, kubeconfig
 from makers import architecture, dataset
+from patience import PATIENCE
 from sortase import storage
 from sortase.cli import main, parser
 from sortase.runs.folder import RunFolder
@@ -527,9 +528,9 @@ def test_cancel_ends_a_run_of_another_process_on_this_machine(
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             checkpoints = Path(folder.url) / "checkpoints"
-            wait_until(lambda: list(checkpoints.glob("*/manifest.json")), "a checkpoint", 120)
+            wait_until(lambda: list(checkpoints.glob("*/manifest.json")), "a checkpoint")
             assert main(["cancel", folder.url]) == 0
-            said = process.communicate(timeout=60)[1]
+            said = process.communicate(timeout=PATIENCE)[1]
         finally:
             process.kill()
     assert process.returncode == 5, said

@@ -17,6 +17,7 @@ import yaml
 from datasets import Dataset
 
 from makers import VOCABULARY, architecture, rows, run_training, train_job
+from patience import PATIENCE
 from registry_data import NAMES, version
 from retrain_data import sequence_settings
 from sortase import GenericClassifier, predict_from_checkpoint, storage
@@ -228,9 +229,9 @@ def test_a_wish_to_stop_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch:
         heard.set()
 
     with listening(folder, asked, log):
-        assert heard.wait(60)
+        assert heard.wait(PATIENCE)
         storage.write_json(folder.path("stop.json"), {"attempt": 1})
-        assert asked.wait(60)
+        assert asked.wait(PATIENCE)
     assert len(said) == 1 and "stop.json is not valid JSON" in said[0]
 
 

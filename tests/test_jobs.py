@@ -15,7 +15,8 @@ import yaml
 from datasets import Dataset
 
 from makers import architecture, rows
-from ray_head import JOB_SECONDS, Head, sortase
+from patience import PATIENCE
+from ray_head import Head, sortase
 from sortase import storage
 from sortase.cli import parser
 
@@ -37,7 +38,7 @@ def submit(head: Head, job: str, config: str, *options: str) -> Ended:
     """Run a job to its end; ``commands`` are the command lines of all the cluster's processes meanwhile."""
     client = head.client
     entrypoint = shlex.join([sys.executable, str(JOBS / f"{job}.py"), "--config", config, *options])
-    deadline = time.monotonic() + JOB_SECONDS
+    deadline = time.monotonic() + PATIENCE
     name = client.submit_job(entrypoint=entrypoint)
     commands: set[str] = set()
     while not client.get_job_status(name).is_terminal():
@@ -123,7 +124,7 @@ def test_the_command_line_of_ray_submits_a_job(head: Head, config: str) -> None:
     command += ["--working-dir", str(JOBS), "--", sys.executable, "train.py", "--config", config]
     command += ["--set", "compute.worker=2"]
     environment = head.environment | {"RAY_AUTH_TOKEN": head.token}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=JOB_SECONDS)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "unknown key 'compute.worker'; did you mean 'workers'?" in done.stdout
     assert not head.secrets_in(done.stdout + done.stderr)
@@ -138,7 +139,9 @@ def test_without_the_token_no_job_is_taken(head: Head, headers: dict[str, str]) 
     with pytest.raises(AuthenticationError):
         JobSubmissionClient(head.dashboard, headers=headers)
     before = len(head.client.list_jobs())
-    answer = requests.post(f"{head.dashboard}/api/jobs/", json={"entrypoint": "true"}, headers=headers, timeout=30)
+    answer = requests.post(
+        f"{head.dashboard}/api/jobs/", json={"entrypoint": "true"}, headers=headers, timeout=PATIENCE
+    )
     assert answer.status_code in (401, 403)
     assert len(head.client.list_jobs()) == before
 
@@ -147,7 +150,7 @@ def test_without_the_token_no_job_is_taken(head: Head, headers: dict[str, str]) 
 def test_without_the_token_no_run_connects(head: Head, config: str, tmp_path: Path, token: dict[str, str]) -> None:
     command = [sys.executable, str(JOBS / "train.py"), "--config", config, "--set", "compute.workers=1"]
     environment = head.environment | {"HOME": str(tmp_path), "RAY_ADDRESS": head.gcs} | token
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=JOB_SECONDS)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 3, done.stderr
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
@@ -195,7 +198,7 @@ def test_cancel_leaves_a_run_that_goes_on_from_its_checkpoint(head: Head, config
     detached = sortase(head, "submit", *words, "--detach")
     assert detached.returncode == 0, detached.stderr
     folder = config.replace("run.yaml", "runs/small")
-    deadline = time.monotonic() + JOB_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not any(name.endswith("manifest.json") for name in storage.list_files(f"{folder}/checkpoints")):
         assert time.monotonic() < deadline, sortase(head, "status", *words).stdout
         time.sleep(0.5)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from patience import PATIENCE
 from sortase.data.prefetch import Prefetcher
 
 
@@ -27,7 +28,7 @@ def test_only_so_many_are_made_ahead() -> None:
 
     with Prefetcher(source(), ahead=2) as items:
         assert next(items) == 0
-        assert third.wait(10)
+        assert third.wait(PATIENCE)
     assert made == [0, 1, 2]
 
 

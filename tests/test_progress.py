@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from patience import PATIENCE
 from sortase import progress
 from sortase.progress import Progress, track
 
@@ -95,7 +96,12 @@ def test_a_bar_on_a_terminal(silent: bool) -> None:
     termios.tcsetwinsize(theirs, (24, 80))
     environment = {**os.environ, "SORTASE_PROGRESS": "0" if silent else "1"}
     done = subprocess.run(
-        [sys.executable, "-c", BAR], stdout=subprocess.PIPE, stderr=theirs, env=environment, check=True, timeout=60
+        [sys.executable, "-c", BAR],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment,
+        check=True,
+        timeout=PATIENCE,
     )
     os.close(theirs)
     seen = _read(ours)

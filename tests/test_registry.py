@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from patience import PATIENCE
 from registry_data import NAMES, version
 from sortase import storage
 from sortase.errors import (
@@ -146,7 +147,7 @@ class TestMoves:
             subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path), f"v{i}", start], stdout=subprocess.PIPE)
             for i in range(4)
         ]
-        won = [racer.communicate(timeout=60)[0].strip() == b"True" for racer in racers]
+        won = [racer.communicate(timeout=PATIENCE)[0].strip() == b"True" for racer in racers]
         assert sum(won) == 1
         assert table(str(tmp_path)).aliases["champion"] == f"v{won.index(True)}"
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from patience import PATIENCE
 from retrain_data import cell_settings, cells, sequence_settings, sequences, write
 from retrain_place import Place
 from sortase import predict_from_checkpoint, storage
@@ -311,7 +312,7 @@ def test_a_death_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:
     first = place.retrain()[1]["version"]
     place.data(n=240, seed=1)
     killer = Path(__file__).with_name("killer.py")
-    done = subprocess.run([sys.executable, str(killer), place.config], capture_output=True, text=True, timeout=500)
+    done = subprocess.run([sys.executable, str(killer), place.config], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     *deaths, (_, code, aliases) = map(json.loads, done.stdout.splitlines())
     assert code == 0, done.stderr

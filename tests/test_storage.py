@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from patience import PATIENCE
 from sortase import storage
 from sortase.errors import DeadlineError, InputError, MissingInputError, StorageError
 
@@ -34,7 +35,7 @@ def python(script: str, *arguments: str, before: tuple[str, ...] = ()) -> subpro
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     return out
 

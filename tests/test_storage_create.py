@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE
 from sortase import storage
 from sortase.errors import StorageError
 
@@ -38,7 +39,7 @@ def test_racing_processes_share_the_names(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path), f"racer-{i}", start], stdout=subprocess.PIPE)
         for i in range(4)
     ]
-    won = [json.loads(racer.communicate(timeout=60)[0]) for racer in racers]
+    won = [json.loads(racer.communicate(timeout=PATIENCE)[0]) for racer in racers]
     assert sorted(n for names in won for n in names) == list(range(20))
     for i, names in enumerate(won):
         for n in names:

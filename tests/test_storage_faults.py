@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from faulty_s3 import FaultyS3, faulty_s3
+from patience import PATIENCE
 from sortase import storage
 from sortase.errors import InputError, MissingInputError, StorageError
 from sortase.storage import cache, retry
@@ -465,7 +466,7 @@ def test_a_fill_that_was_killed_is_never_used(faulty: FaultyS3, s3_url: str) -> 
     storage.write_bytes(f"{s3_url}/x", CONTENT)
     faulty.fail("stall", times=1, where="GET /" + s3_url.removeprefix("s3://") + "/x")
     killed = fetching(f"{s3_url}/x")
-    assert faulty.stalled.wait(30)
+    assert faulty.stalled.wait(PATIENCE)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert entries() != []
@@ -477,12 +478,12 @@ def test_two_processes_share_one_whole_copy(faulty: FaultyS3, s3_url: str) -> No
     storage.write_bytes(f"{s3_url}/x", CONTENT)
     faulty.fail("stall", times=1, where="GET /" + s3_url.removeprefix("s3://") + "/x")
     both = [fetching(f"{s3_url}/x") for _ in range(2)]
-    assert faulty.stalled.wait(30)
+    assert faulty.stalled.wait(PATIENCE)
     deadline = time.monotonic() + 30
     while sum("list-type" in request for request in faulty.requests) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     faulty.go_on.set()
-    found = [process.communicate(timeout=60)[0].strip() for process in both]
+    found = [process.communicate(timeout=PATIENCE)[0].strip() for process in both]
     assert found == [hashlib.sha256(CONTENT).hexdigest()] * 2
     assert faulty.gets("/x") == 2  # the one that stalled, and its repeat
     assert len(entries()) == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from patience import PATIENCE
 from sortase import storage
 from sortase.config.load import check
 from sortase.deploy import pods
@@ -87,7 +88,7 @@ def test_a_wish_to_stop_an_earlier_attempt_is_not_heard(root: str, monkeypatch: 
     asked = threading.Event()
     with listening(folder, asked, pytest.fail):
         for _ in range(3):
-            assert looks.acquire(timeout=60)
+            assert looks.acquire(timeout=PATIENCE)
         assert not asked.is_set()
         storage.write_json(folder.path("stop.json"), {"attempt": 2})
-        assert asked.wait(60)
+        assert asked.wait(PATIENCE)

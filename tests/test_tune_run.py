@@ -16,6 +16,7 @@ import yaml
 
 from cluster_data import prepared, wait_until
 from makers import architecture, assert_same_weights, dataset, weights
+from patience import PATIENCE
 from sortase import GenericClassifier
 from sortase.cli import main
 
@@ -114,9 +115,9 @@ def test_a_stopped_command_exits_5_and_the_same_command_continues(config: Path) 
     command = [sys.executable, "-m", "sortase.cli", "run", "-c", str(config), *settings]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: any(folder.glob("tune/*/checkpoints/*/manifest.json")), "a checkpoint", 180)
+    wait_until(lambda: any(folder.glob("tune/*/checkpoints/*/manifest.json")), "a checkpoint")
     driver.send_signal(signal.SIGTERM)
-    _, said = driver.communicate(timeout=120)
+    _, said = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 5, said
     assert "2 of 2 trials unfinished" in said
     assert main(["tune", "-c", str(config), *settings]) == 0
