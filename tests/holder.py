@@ -30,8 +30,8 @@ from sortase.runs.made import belongs
 
 WORKERS = str(Path(__file__).with_name("held_workers"))
 COMPARED = re.compile(r"(data|model)/.*\.(arrow|parquet|safetensors|pkl)|predictions\.parquet|class_map\.json")
-# What nobody takes for the later attempt's, and run.json, which only people read: the attempt's own copy is read.
-OF_THE_HELD = r"(.*/)?(logs/attempt-{0}/|(events|attempts)/{0:05d}[-.]).*|(.*/)?run\.json|\.probe-.*"
+# What nobody takes for the later attempt's, and copies beside which what each attempt says for itself is read.
+OF_THE_HELD = r"(.*/)?(logs/attempt-{0}/|(events|attempts)/{0:05d}[-.]).*|(.*/)?(run|stages/\w+)\.json|\.probe-.*"
 LONGEST = 300.0  # seconds that an attempt of these sizes may take after it was held
 
 
@@ -163,6 +163,7 @@ def everything(url: str) -> dict[str, str]:
         version = info.version if storage.is_remote(url) else storage.sha256(storage.join(url, name), info)
         found[name] = f"{info.size} {version}"
     read = {"run": folder.described(), **{name: folder.kept(name) for name in ("training", "search")}}
+    read |= {stage: folder.mark(stage) for stage in STAGES}
     return found | {f"({name})": json.dumps(value, sort_keys=True) for name, value in read.items()}
 
 
@@ -176,7 +177,7 @@ def difference(url: str, before: dict[str, str], number: int) -> tuple[list[str]
     changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     noticed, unnoticed = [], []
     for name in changed:
-        stage = name.removeprefix("stages/").removesuffix(".json")
+        stage = name.strip("()")
         if own.fullmatch(name) or _is_of_no_manifest(url, name, after):
             continue
         gone = stage in marks and marks[stage] is None

@@ -95,6 +95,36 @@ def test_a_held_attempt_does_not_write_over_the_later_ones_mark(root: str) -> No
     assert first.mark("train")["attempt"] == later.attempt
 
 
+def test_a_late_mark_is_not_read_where_storage_lets_it_be_written(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without conditional writes the look and the write are two steps, and an attempt may be held between them."""
+    first = made(root)
+    later = RunFolder(first.url)
+    later.begin()
+    with later.stage("prepare", {"a": 2}):
+        storage.write_bytes(later.path("data", "x"), b"later")
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "claim_json", lambda url, value: storage.write_json(url, value) or True)
+        patch.setattr(first, "fence", lambda: None)  # it has looked before
+        with first.stage("train", {"b": 1}):
+            pass
+        later.claim_model("tune", replace=True)
+        storage.write_json(first.path("stages", "prepare.json"), {"inputs": "late"})
+        storage.write_json(first.path("stages", "train.json"), {"inputs": "late"})
+    for folder in (first, later):
+        assert folder.mark("prepare")["attempt"] == later.attempt
+        assert list(folder.stages()) == ["prepare"]
+    assert later.is_done("prepare", {"a": 2})
+    later.give_back()
+    assert first.mark("prepare")["attempt"] == first.mark("train")["attempt"] == first.attempt
+
+
+def test_a_mark_that_somebody_removes_is_none(root: str) -> None:
+    folder = made(root)
+    storage.remove(folder.path("stages", "prepare.json"))
+    assert not folder.is_done("prepare", {"a": 1})
+    assert folder.stages() == {}
+
+
 def test_a_file_of_several_parts_is_known_by_its_etag(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """S3 has another kind of ETag for them; a file is not read again to be known."""
     content = bytes(range(256)) * (101 * 2**12)

@@ -1,8 +1,9 @@
 """The run folder: where a run's files lie, which stages are finished, and who may write.
 
 A stage is finished when its mark, `stages/<stage>.json`, exists, and the files that it names are as it says; the mark
-is written last. A later attempt at the same run takes it over: the earlier one is refused at its next publication, and
-what it had begun to write is told from the files of the later one by the hashes in the marks.
+is written last. Each attempt notes its marks under its own number too, and the latest attempt's count. A later attempt
+at the same run takes it over: the earlier one is refused at its next publication, and what it had begun to write is
+told from the files of the later one by the hashes in the marks.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ class RunFolder:
 
     def kept(self, name: str) -> Any:
         """What the latest attempt that has noted this down said; None where none has."""
-        names = storage.list_files(self.path("attempts"))
+        return self._kept(name, storage.list_files(self.path("attempts")))
+
+    def _kept(self, name: str, names: Iterable[str]) -> Any:
         for own in sorted((each for each in names if re.fullmatch(rf"\d+-{name}\.json", each)), reverse=True):
             with suppress(MissingInputError):  # it was refused, and gave the run back
                 return storage.read_json(self.path("attempts", own))
@@ -227,14 +230,20 @@ class RunFolder:
         storage.write_json(self.path(layout.RUN), description)
 
     def mark(self, stage: str) -> Any:
-        return self.read(f"stages/{stage}.json")
+        """What the latest attempt says of a finished stage; None where it is not finished."""
+        return self.stages(stage).get(stage)
 
-    def stages(self) -> dict[str, Any]:
+    def stages(self, *only: str) -> dict[str, Any]:
         """Marks of all finished stages, in the order in which they finished."""
-        url = self.path("stages")
-        names = [name.removesuffix(".json") for name in storage.list_files(url)] if storage.exists(url) else []
-        marks = {name: self.mark(name) for name in names}
-        return dict(sorted(marks.items(), key=lambda item: item[1]["finished"]))
+        names = [name.removesuffix(".json") for name in storage.list_files(self.path("stages"))]
+        noted = storage.list_files(self.path("attempts")) if names else {}
+        marks = {name: self._latest(name, noted) for name in names if not only or name in only}
+        return dict(sorted(((n, m) for n, m in marks.items() if m), key=lambda item: item[1]["finished"]))
+
+    def _latest(self, stage: str, noted: Iterable[str]) -> Any:
+        """An earlier attempt that was held may have written `stages/<stage>.json` last."""
+        kept = self._kept(_mark(stage), noted)
+        return self.read(f"stages/{stage}.json") if kept is None else kept
 
     def is_done(self, stage: str, inputs: dict[str, Any], replace: bool = False) -> bool:
         """Whether the stage finished with these inputs. Other inputs are refused unless ``replace``."""
@@ -278,7 +287,7 @@ class RunFolder:
     def claim_model(self, stage: str, replace: bool) -> None:
         """Discard the model of another stage."""
         for other in self.other_models(stage, replace):
-            storage.remove(self.path("stages", f"{other}.json"))
+            self._take_away(other)
             self.describe(training=None, tuning=None)
 
     @contextmanager
@@ -304,20 +313,29 @@ class RunFolder:
             "result": redacted(result),
             "files": made(self.url, record),
         }
+        self.keep(_mark(name), mark)
         url = self.path("stages", f"{name}.json")
-        if not storage.claim_json(
-            url, mark
-        ):  # another attempt was quicker: a later one, or an earlier one that was held
+        if not storage.claim_json(url, mark):  # another attempt was quicker: a later one, or one that was held
             self.fence()
             storage.write_json(url, mark)
 
     def _discard(self, stage: str, inputs: dict[str, Any]) -> None:
         """The mark of the stage, and its files where they are damaged: nothing may be taken for finished then."""
         mark = self.mark(stage)
-        storage.remove(self.path("stages", f"{stage}.json"))
+        self._take_away(stage)
         if mark is not None and mark["inputs"] == identity(inputs) and self.damage(mark) is not None:
             for name in mark["files"]:
                 storage.remove(self.path(*name.split("/")))
+
+    def _take_away(self, stage: str) -> None:
+        url = self.path("stages", f"{stage}.json")
+        if storage.exists(url):
+            self.keep(_mark(stage), {})  # an earlier attempt that was held may bring it back
+            storage.remove(url)
+
+
+def _mark(stage: str) -> str:
+    return f"{stage}-mark"
 
 
 def changes(before: Any, after: Any, path: str = "") -> str:
