@@ -83,7 +83,7 @@ def public(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
             bound = parameters.bind(*args, **kwargs)
             with ExitStack() as around:
                 around.enter_context(preserved())
-                around.enter_context(_renamed())
+                around.enter_context(as_in_python())
                 for name, check in checks.items():
                     if name in bound.arguments:
                         bound.arguments[name] = check(name, bound.arguments[name])
@@ -98,7 +98,8 @@ def public(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 @contextmanager
-def _renamed() -> Iterator[None]:
+def as_in_python() -> Iterator[None]:
+    """Errors inside leave with the names that settings have in Python."""
     try:
         yield
     except SortaseError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import arguments as check
@@ -15,18 +16,21 @@ from ..config.former_names import accepts_former_names
 from ..config.model import ModelSpec
 from ..config.prepare import DataSpec, LabelSpec, SplitSpec
 from ..config.presets import OF_VERSION, PRESETS
+from ..config.storage import StorageSpec
+from ..config.tracking import TrackingSpec
 from ..config.train import TrainSpec, check_arguments
 from ..config.tune import TuneSpec
 from ..data import classmap
 from ..errors import ConfigError
 from ..model.task import Task, task_of
 from ..progress import announce
+from ..storage import configure
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, Trainer
 
-    from .standalone import TrainingCall
+    from .planned import TrainingCall
 
 SEED = 42
 BATCH_SIZE = 48
@@ -35,11 +39,12 @@ logger = logging.getLogger("sortase")
 
 
 def _taken_out(
-    training_args: dict | None, seed: int | None, forward_batch_size: int, compute: dict | None
+    training_args: dict | None, seed: int | None, forward_batch_size: int, compute: dict | None, tracking: dict | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Training arguments, and apart from them those that are settings of something else."""
     places = {f"compute.{key}": (compute or {}).get(key) for key in ("precision", "device", "deepspeed")}
     places |= {
+        "tracking.to": (tracking or {}).get("to"),
         "run.seed": seed,
         "evaluate.batch_size": None if forward_batch_size == BATCH_SIZE else forward_batch_size,
     }
@@ -86,6 +91,9 @@ class GenericClassifier:
         model_files: folder or URL that holds Geneformer's dictionaries.
         overlap: what becomes of genes that ``gene_class_dict`` has in several classes: ``error``, ``drop`` (no label),
             ``first`` or ``last`` (the class that is written first, or last).
+        tracking: settings of ``tracking`` in run.yaml (``to``, ``project``, ...); ``training_args["report_to"]`` is
+            ``to``.
+        storage: settings of ``storage`` in run.yaml (``endpoint``, ``region``, ...), for this process from then on.
 
     Raises:
         ConfigError, InputError: a setting is unknown, of the wrong type, or out of range.
@@ -112,6 +120,8 @@ class GenericClassifier:
         overlap=check.overlap,
         model_version=check.optional(check.choice(*OF_VERSION)),
         model_files=check.optional(check.path),
+        tracking=check.optional(check.settings),
+        storage=check.optional(check.settings),
     )
     def __init__(
         self,
@@ -136,6 +146,8 @@ class GenericClassifier:
         overlap: str = "error",
         model_version: str | None = None,
         model_files: str | None = None,
+        tracking: dict | None = None,
+        storage: dict | None = None,
     ):
         self.task: Task = task_of(classifier_type)
         if metadata_column is None and self.task.unit == "row":
@@ -171,7 +183,7 @@ class GenericClassifier:
             "GenericClassifier",
             {"column": "metadata_column", "mapping": "label_mapping", "vocabulary": "token_dictionary_file"},
         )
-        arguments, found = _taken_out(training_args, seed, forward_batch_size, compute)
+        arguments, found = _taken_out(training_args, seed, forward_batch_size, compute, tracking)
         self.training: TrainSpec = validate(TrainSpec, arguments, "training_args", python=True)
         self.evaluation: EvaluateSpec = validate(
             EvaluateSpec,
@@ -184,6 +196,10 @@ class GenericClassifier:
         if isinstance(compute.get("deepspeed"), str):
             compute["deepspeed"] = check.path("compute.deepspeed", compute["deepspeed"])
         self.compute: ComputeSpec = validate(ComputeSpec, compute, "compute")
+        told = {"to": found["tracking.to"]} if "tracking.to" in found else {}
+        self.tracking: TrackingSpec = validate(TrackingSpec, {**(tracking or {}), **told}, "tracking")
+        if storage is not None:
+            configure(validate(StorageSpec, storage, "storage"))
         self.freeze_layers = freeze_layers
         self.ray_config = ray_config
         if ray_config:
@@ -266,6 +282,7 @@ class GenericClassifier:
         tokenizer_name_or_path=check.optional(check.model),
         split=check.optional(check.settings),
         model_config=check.optional(check.plain_settings),
+        report=check.flag,
     )
     def train(
         self,
@@ -279,6 +296,7 @@ class GenericClassifier:
         *,
         split: dict | None = None,
         model_config: dict | None = None,
+        report: bool = False,
     ) -> Trainer:
         """Train on a prepared dataset, save the model, then score it on rows that neither training nor the choice of
         the best checkpoint has seen.
@@ -299,6 +317,7 @@ class GenericClassifier:
             tokenizer_name_or_path: instead of the checkpoint's own.
             split: settings of ``split`` in run.yaml (``strategy``, ``column``, ``validation_size``, ...).
             model_config: changes to the model's configuration.
+            report: also write ``report.html``, its ``figures/`` and the model card ``README.md``.
 
         Returns:
             The Trainer, whose ``.model`` is the trained model: the best one on a validation side of a tenth of the
@@ -311,9 +330,11 @@ class GenericClassifier:
             ExistingOutputError: the folder holds results of other inputs, and ``replace`` is not set.
             InfrastructureError: memory, storage or the cluster do not suffice.
             WorkFailedError: the loss is not finite.
+            CancelledError: `sortase cancel` asked it to stop; a checkpoint is kept, and the same call goes on from it.
+            FencedError: a later training in the same folder has taken it over.
         """
         from ..cluster.executor import executor_for
-        from .standalone import plan, train_and_score
+        from .training import train_and_score
 
         asked = self._asked(
             model_checkpoint,
@@ -324,10 +345,10 @@ class GenericClassifier:
             tokenizer_name_or_path,
             split,
             model_config,
+            report=report,
         )
-        planned = plan(asked, output_directory)
-        with executor_for(self.compute, always=asked.tune is not None) as executor:
-            return train_and_score(planned, _say, executor)
+        executors = partial(executor_for, self.compute, always=asked.tune is not None)
+        return train_and_score(asked, output_directory, _say, executors)
 
     def _asked(
         self,
@@ -339,9 +360,10 @@ class GenericClassifier:
         tokenizer: str | None,
         split: dict | None = None,
         model_config: dict | None = None,
+        report: bool = False,
     ) -> TrainingCall:
         """The training or search as one value, checked."""
-        from .standalone import TrainingCall
+        from .planned import TrainingCall
 
         if model_checkpoint is None and model_config is None:
             raise ConfigError("model_checkpoint must be a path, URL or name, got None; without one give model_config")
@@ -370,6 +392,8 @@ class GenericClassifier:
             seed=self.seed,
             replace=self.replace,
             tune=self._search(n_trials),
+            tracking=self.tracking,
+            report=report,
         )
 
     def _search(self, n_trials: int) -> TuneSpec | None:
@@ -420,15 +444,13 @@ class GenericClassifier:
             WorkFailedError: every trial failed.
         """
         from ..cluster.executor import executor_for
-        from .standalone import plan, search
+        from .training import search
 
         asked = self._asked(
             model_checkpoint, dataset_path, eval_dataset_path, n_trials, test_size, tokenizer_name_or_path
         )
         with check.naming("eval_dataset_path", instead_of="eval_dataset"):
-            planned = plan(asked, output_directory)
-        with executor_for(self.compute, always=True) as executor:
-            return search(planned, logger.info, executor)
+            return search(asked, output_directory, logger.info, partial(executor_for, self.compute, always=True))
 
     @check.public(
         model_directory=check.model,
@@ -463,7 +485,7 @@ class GenericClassifier:
             InputError: model, dataset and class map do not fit each other, or nothing is labelled.
         """
         from ..cluster.executor import executor_for
-        from .standalone import plan_scoring, score_saved
+        from .scoring import plan_scoring, score_saved
 
         planned = plan_scoring(
             model_directory, eval_dataset_path, id_class_dict_file, self.task, tokenizer_name_or_path

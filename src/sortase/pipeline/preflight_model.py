@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
+from ..arguments import naming
 from ..config.compute import ComputeSpec
 from ..config.run import Config
 from ..data.gene_classes import read_gene_classes
@@ -35,11 +36,23 @@ def check_model(config: Config, device_memory: int | None, elsewhere: bool = Fal
     device = None if elsewhere else _device(config.compute, device_memory)
     found = architecture(config)
     _check_files(config)
+    if found is not None:
+        _check_weights(config, found.config)
+    return _check_memory(config, device, found)
+
+
+def check_memory(config: Config) -> str:
+    """The same of a model whose files are looked at elsewhere."""
+    with naming("model.checkpoint"):
+        found = architecture(config)
+    return _check_memory(config, _device(config.compute, None), found)
+
+
+def _check_memory(config: Config, device: _Device | None, found: Architecture | None) -> str:
     if found is None:
         return f"preflight: {config.model.checkpoint} lies on a hub; its memory is not estimated"
     shape = shape_of(found.config, task_of(config.labels.task), _classes(config), config.model.freeze_layers)
     needed = _needed(config, shape, positions(found.config))
-    _check_weights(config, found.config)
     workers = max(1, config.compute.min_workers)
     if device is not None and needed.least > device.memory:
         raise InfrastructureError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import storage
 from ..config.run import Config
@@ -21,10 +21,7 @@ from ..types import Log
 from .executor import Executor, LocalExecutor
 from .paths import absolute, travelling
 from .preflight import preflight
-from .stages import STAGES, Run, Stage
-
-if TYPE_CHECKING:
-    pass
+from .stages import STAGES, Run, Stage, W
 
 
 def run(
@@ -115,25 +112,37 @@ def _run(
 
 def _work(
     current: Run,
-    stages: list[Stage],
+    stages: list[Stage[Run]],
     after: Callable[[str], None],
     retraining: dict[str, Any] | None,
     asked: threading.Event,
     only: str | None,
 ) -> str:
     config, folder = current.config, current.folder
-    told = {"name": config.run.name, "config": config.model_dump(mode="json"), "versions": versions(), **code()}
-    folder.describe(**told, retrain=retraining)
-    with listening(folder, asked, current.log):
-        for stage in stages:
-            do(stage, current)
-            after(stage.name)
-        folder.check_made(stages[-1].name)
+    told = {"name": config.run.name, "config": config.model_dump(mode="json"), "retrain": retraining}
+    do_all(stages, current, asked, told, after)
     done = folder.mark("report")
     return str(done["result"]["report"]) if done and only in (None, "report") else folder.url
 
 
-def _check_unchanged(stage: Stage, before: dict[str, Any], run: Run) -> None:
+def do_all(
+    stages: Sequence[Stage[W]],
+    work: W,
+    asked: threading.Event,
+    told: dict[str, Any],
+    after: Callable[[str], None] = lambda stage: None,
+) -> None:
+    """These stages, in a folder that this attempt has taken over. ``asked`` is set when another process wishes that it
+    stops; ``told`` goes into run.json."""
+    work.folder.describe(**told, versions=versions(), **code())
+    with listening(work.folder, asked, work.log):
+        for stage in stages:
+            do(stage, work)
+            after(stage.name)
+        work.folder.check_made(stages[-1].name)
+
+
+def _check_unchanged(stage: Stage[W], before: dict[str, Any], run: W) -> None:
     """StorageError where the files that a stage reads were replaced since it was found out what they hold."""
     after = stage.inputs(run)
     if identity(after) != identity(before):
@@ -143,7 +152,7 @@ def _check_unchanged(stage: Stage, before: dict[str, Any], run: Run) -> None:
         )
 
 
-def do(stage: Stage, run: Run) -> None:
+def do(stage: Stage[W], run: W) -> None:
     """One stage: skipped when it is finished with the same inputs, refused when with others."""
     run.folder.fence()
     inputs = stage.inputs(run)

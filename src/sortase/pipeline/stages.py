@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import storage
 from ..config.prepare import LabelSpec
@@ -26,15 +26,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """A configuration bound to its folder, and how to talk while it is worked on."""
+class Work:
+    """Stages bound to their folder, and how to talk while they are worked on."""
 
-    config: Config
     folder: RunFolder
     log: Log
     replace: bool
     should_stop: Callable[[], bool]
     executor: Executor
+
+    @cached_property
+    def events(self) -> Events:
+        return Events(self.folder)
+
+
+W = TypeVar("W", bound=Work)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Work):
+    """A run.yaml to be worked on."""
+
+    config: Config
 
     @property
     def task(self) -> Task:
@@ -82,10 +95,6 @@ class Run:
             name=config.run.name,
         )
 
-    @cached_property
-    def events(self) -> Events:
-        return Events(self.folder)
-
     def made_from(self, stage: str) -> str:
         """What a finished earlier stage was made from; ConfigError when it is not finished."""
         mark = self.folder.mark(stage)
@@ -99,7 +108,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Generic[W]):
     """``inputs`` identifies everything that the result depends on; ``work`` does it and returns what to note down.
     ``check`` refuses what can be refused before an earlier result gives way. ``reads_outside``: files that are not the
     run's, which somebody may replace. ``in_words`` says of a result what is worth knowing: the first text stands on the
@@ -107,9 +116,9 @@ class Stage:
 
     name: str
     wanted: Callable[[Config], bool]
-    inputs: Callable[[Run], dict[str, Any]]
-    work: Callable[[Run], dict[str, Any]]
-    check: Callable[[Run], None] = lambda run: None
+    inputs: Callable[[W], dict[str, Any]]
+    work: Callable[[W], dict[str, Any]]
+    check: Callable[[W], None] = lambda run: None
     reads_outside: bool = False
     in_words: Callable[[dict[str, Any]], list[str]] = lambda result: []
 
@@ -316,13 +325,16 @@ def _predict(run: Run) -> dict[str, Any]:
 
 
 def _report_inputs(run: Run) -> dict[str, Any]:
+    return report_inputs(run, run.config.card.model_dump(mode="json", exclude_defaults=True))
+
+
+def report_inputs(run: Work, card: dict[str, Any] | None = None) -> dict[str, Any]:
     """The other stages, and what the card adds. A report made from others gives way: it can be made again."""
     marks = run.folder.stages()
-    card = run.config.card.model_dump(mode="json", exclude_defaults=True)
     made_from = {name: mark["inputs"] for name, mark in sorted(marks.items()) if name != "report"}
     inputs = {"stages": made_from, **({"card": card} if card else {})}
     if "report" in marks and marks["report"]["inputs"] != identity(inputs):
-        storage.remove(run.folder.path("stages", "report.json"))
+        run.folder.take_away("report")
     return inputs
 
 

@@ -23,7 +23,7 @@ from ..errors import CancelledError, ConfigError, ConflictError, FencedError, Ga
 from ..redact import redacted
 from . import layout
 from .events import Events
-from .folder import RunFolder, now
+from .folder import MODEL, RunFolder, now
 from .logs import LogDestination, kept_logs, placed_at, wanted
 from .untouched import untouched_by_refusal
 
@@ -129,14 +129,14 @@ class _Open:
 
 
 @contextmanager
-def attempted(url: str, reached: StorageSpec) -> Iterator[Attempt]:
+def attempted(url: str, reached: StorageSpec, model_name: str = MODEL) -> Iterator[Attempt]:
     """One attempt at the run whose folder this is, from its first check to its outcome. Within an attempt at the same
-    run it is that one."""
+    run it is that one. ``model_name`` is where in the folder the model lies."""
     if _Open.attempt is not None and _Open.attempt.folder.url == url:
         yield _Open.attempt
         return
     storage.configure(reached)
-    folder = RunFolder(url)
+    folder = RunFolder(url, model_name)
     number = _next_number(folder)
     attempt = Attempt(folder, number, now())
     keeps = LogDestination(folder.path("logs", f"attempt-{number}")) if number and wanted() else None

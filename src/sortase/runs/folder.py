@@ -97,6 +97,7 @@ def code() -> dict[str, Any]:
     return {"code": {"sortase": version("sortase"), "commit": commit}, "image": os.environ.get("SORTASE_IMAGE") or None}
 
 
+MODEL = "model"  # where in a run folder the model lies
 DESCRIPTION = "run"  # what run.json shows, as each attempt has noted it down
 
 
@@ -109,7 +110,7 @@ class RunFolder:
     """
 
     url: str
-    model_name: str = "model"
+    model_name: str = MODEL
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
     whole: RunFolder | None = None
     number: int = 0
@@ -287,8 +288,15 @@ class RunFolder:
     def claim_model(self, stage: str, replace: bool) -> None:
         """Discard the model of another stage."""
         for other in self.other_models(stage, replace):
-            self._take_away(other)
+            self.take_away(other)
             self.describe(training=None, tuning=None)
+
+    def take_away(self, stage: str) -> None:
+        """The mark of a stage: it is not finished then."""
+        url = self.path("stages", f"{stage}.json")
+        if storage.exists(url):
+            self.keep(_mark(stage), {})  # an earlier attempt that was held may bring it back
+            storage.remove(url)
 
     @contextmanager
     def stage(self, name: str, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -322,16 +330,10 @@ class RunFolder:
     def _discard(self, stage: str, inputs: dict[str, Any]) -> None:
         """The mark of the stage, and its files where they are damaged: nothing may be taken for finished then."""
         mark = self.mark(stage)
-        self._take_away(stage)
+        self.take_away(stage)
         if mark is not None and mark["inputs"] == identity(inputs) and self.damage(mark) is not None:
             for name in mark["files"]:
                 storage.remove(self.path(*name.split("/")))
-
-    def _take_away(self, stage: str) -> None:
-        url = self.path("stages", f"{stage}.json")
-        if storage.exists(url):
-            self.keep(_mark(stage), {})  # an earlier attempt that was held may bring it back
-            storage.remove(url)
 
 
 def _mark(stage: str) -> str:
