@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
 import subprocess
 import sys
 import termios
+import types
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -85,6 +88,34 @@ def test_a_failing_item_ends_the_progress(loud: None) -> None:
 
     with pytest.raises(LookupError, match="broken row"):
         list(track(items(), 2, "read"))
+
+
+def test_a_widget_in_a_notebook(loud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel's stderr is no terminal; tqdm.auto chooses the widget where the notebook has some."""
+
+    class OutStream(io.StringIO):
+        """As a kernel of Jupyter has it."""
+
+    stream = types.ModuleType("ipykernel.iostream")
+    stream.OutStream = OutStream  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ipykernel.iostream", stream)
+    monkeypatch.setattr(sys, "stderr", OutStream())
+    made: list[tuple[Any, ...]] = []
+
+    class Bar:
+        def __init__(self, **settings: Any):
+            made.append((settings["desc"], settings["total"]))
+
+        def update(self, n: int) -> None:
+            made.append(("update", n))
+
+        def close(self) -> None:
+            made.append(("close",))
+
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    assert list(track("ab", 2, "read")) == ["a", "b"]
+    assert made == [("read", 2), ("update", 1), ("update", 1), ("close",)]
+    assert sys.stderr.getvalue() == ""
 
 
 BAR = "from sortase.progress import track; [print(i) for i in track(range(3), 3, 'train', unit='steps')]"

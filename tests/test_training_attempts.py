@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,30 @@ def test_storage_is_set_for_the_process(monkeypatch: pytest.MonkeyPatch) -> None
     GenericClassifier("cell_type", storage={"region": "eu-west-3"})
     GenericClassifier("cell_type")
     assert given == ["eu-west-3"]
+
+
+def test_a_notebook_shows_how_good_it_is(prepared: str, tmp_path: Path) -> None:
+    classifier = GenericClassifier("cell_type", training_args=ARGUMENTS, compute={"device": "cpu"})
+    url = str(tmp_path / "a<b")
+    trainer: Any = classifier.train(None, prepared, url, model_config=architecture())  # type: ignore[arg-type]
+    evaluation = json.loads(Path(url, "evaluation.json").read_text())
+    page = trainer._repr_html_()
+    assert f"<code>{escape(url)}</code>" in page
+    assert (
+        "<td>{:.3f}</td><td>{:.3f} to {:.3f}</td>".format(
+            evaluation["metrics"]["accuracy"], *evaluation["intervals"]["accuracy"]
+        )
+        in page
+    )
+    assert escape(evaluation["baseline"]["verdict"]) in page
+    found = classifier.evaluate(url, prepared, None, str(tmp_path / "scored"))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(found)) == found
+    assert f"<td>{found['eval_macro_f1']:.3f}</td>" in found._repr_html_()  # type: ignore[attr-defined]
+    unscored: Any = classifier.train(
+        None,
+        prepared,
+        str(tmp_path / "all"),
+        test_size=0,
+        model_config=architecture(),  # type: ignore[arg-type]
+    )
+    assert "No row was held out" in unscored._repr_html_()

@@ -1,4 +1,5 @@
-"""Progress of long work: a bar with rate and time left when a person watches, plain lines now and then when not."""
+"""Progress of long work: a bar with rate and time left when a person watches, in a notebook a widget, plain lines now
+and then when nobody does."""
 
 from __future__ import annotations
 
@@ -52,6 +53,12 @@ def _is_shown(logger: logging.Logger, level: int) -> bool:
     return any(handler.level <= level and not isinstance(handler, logging.NullHandler) for handler in handlers)
 
 
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel shows what this process prints."""
+    stream = sys.modules.get("ipykernel.iostream")
+    return stream is not None and isinstance(sys.stderr, stream.OutStream)
+
+
 class Progress:
     """``update(n)`` says that n more of ``total`` are done; ``total`` may be None. SORTASE_PROGRESS=0 silences it."""
 
@@ -63,8 +70,8 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._started = self._said = time.monotonic()
-        if not self._silent and sys.stderr.isatty():
-            from tqdm import tqdm
+        if not self._silent and (sys.stderr.isatty() or in_notebook()):
+            from tqdm.auto import tqdm
 
             self._bar = tqdm(total=self.total, desc=self.what, unit=f" {self.unit}", unit_scale=self.unit != "steps")
         return self

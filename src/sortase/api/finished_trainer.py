@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from ..model.task import PadToken
 from ..storage.scratch import Scratch
 from ..train.job import save
 from ..train.kernel import own_random_state
+from .shown import metrics_html
 
 _LOGGED = ("log", "evaluate")
 _APART = ("time", "stage", "event")
@@ -34,6 +36,7 @@ class FinishedTrainer(Trainer):
 
     ``predict`` and ``evaluate`` take a ``datasets.Dataset`` (also a selection of one), a path or URL of one, or a list
     of features; columns that they do not need are ignored. Rows are scored in batches of ``batch_size``.
+    ``evaluation`` is the content of evaluation.json, for a notebook to show.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class FinishedTrainer(Trainer):
         precision: str,
         train_dataset: Any,
         eval_dataset: Any,
+        evaluation: Mapping[str, Any] | None = None,
     ):
         if storage.is_remote(output):  # transformers writes here what it is asked to, and makes the folder
             self._scratch = Scratch("trainer")
@@ -64,6 +68,14 @@ class FinishedTrainer(Trainer):
             )
         self.remove_callback(PrinterCallback)
         self._trained, self._output, self._batch_size, self._precision = trained, output, batch_size, precision
+        self._evaluation = evaluation
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: where the model lies, and how good it is on the test side."""
+        size = f"{sum(each.numel() for each in self._trained.model.parameters()):,}"
+        where = f"<p>A trained model of {size} parameters and {len(self._trained.classes)} classes in "
+        found = metrics_html(self._evaluation) if self._evaluation else "<p>No row was held out to score it on.</p>"
+        return f"{where}<code>{escape(self._output)}</code>.</p>{found}"
 
     def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test") -> PredictionOutput:
         """Logits and labels in the order of the rows.

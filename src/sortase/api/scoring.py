@@ -22,6 +22,7 @@ from ..score.evaluate import EvaluateJob, check_scorable, evaluate, flat
 from ..score.made_model import check_model
 from ..score.parts import RemoteScorer
 from ..types import Log
+from .shown import ShownMetrics
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -95,7 +96,7 @@ def score_saved(
         evaluation = evaluate(job, output, log, remote)
     if evaluation["learnt_nothing"]:
         announce(evaluation["learnt_nothing"]["words"], logging.WARNING)
-    return flat(evaluation)
+    return ShownMetrics(flat(evaluation), evaluation)
 
 
 def _own_classes(dataset: str | Dataset, task: Task) -> dict[str, int] | None:

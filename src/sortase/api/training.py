@@ -72,8 +72,9 @@ def train_and_score(
     ``executors`` opens what computes the stages, once nothing speaks against the training.
     """
     work = _worked(asked, output, log, executors, [TRAIN if asked.tune is None else TUNE, EVALUATE, REPORT])
-    _announce(work.folder.read(layout.EVALUATION) if len(work.planned.sides.test) else None)
-    return _finished(work)
+    evaluation = work.folder.read(layout.EVALUATION) if len(work.planned.sides.test) else None
+    _announce(evaluation)
+    return _finished(work, evaluation)
 
 
 def search(
@@ -267,7 +268,7 @@ def _announce(evaluation: dict[str, Any] | None) -> None:
         announce(line, logging.WARNING)
 
 
-def _finished(work: TrainingWork) -> Trainer:
+def _finished(work: TrainingWork, evaluation: dict[str, Any] | None) -> Trainer:
     """The Trainer that the caller gets: the same for a training here, on Ray, by a search, or taken up again."""
     from .finished_trainer import FinishedTrainer, restore
 
@@ -285,6 +286,7 @@ def _finished(work: TrainingWork) -> Trainer:
         precision=place_model(trained.model, asked.compute),
         train_dataset=_rows(asked.dataset, sides.train),
         eval_dataset=held_out if len(held_out) else None,
+        evaluation=evaluation,
     )
     restore(trainer, read_events(work.folder), work.folder.description().get("training") or {})
     return trainer
