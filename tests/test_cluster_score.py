@@ -14,14 +14,16 @@ import pytest
 ray = pytest.importorskip("ray")
 
 from makers import architecture, dataset  # noqa: E402
+from patience import PATIENCE  # noqa: E402
 from score_data import assert_same_evaluation, assert_same_results, assert_same_table, place  # noqa: E402
 from sortase.cluster.actors import actor_map  # noqa: E402
 from sortase.cluster.executor import executor_for  # noqa: E402
 from sortase.config.compute import TaskGroup  # noqa: E402
 from sortase.config.run import Config  # noqa: E402
-from sortase.errors import InfrastructureError, InputError, WorkFailedError  # noqa: E402
+from sortase.errors import CancelledError, InfrastructureError, InputError, WorkFailedError  # noqa: E402
 from sortase.model.task import TASKS  # noqa: E402
 from sortase.pipeline.run import run  # noqa: E402
+from sortase.stopping import heeding  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -248,6 +250,22 @@ def test_actors_end_with_the_results_and_when_closed_early() -> None:
     pid = next(results)
     results.close()
     assert gone(pid)
+
+
+def held(folder: Path, number: int) -> None:
+    (folder / "pid").write_text(str(os.getpid()))
+    time.sleep(PATIENCE)
+
+
+def test_who_has_to_stop_ends_actors_at_work(tmp_path: Path) -> None:
+    at_work = tmp_path / "pid"
+
+    def asked() -> bool:
+        return at_work.exists() and bool(at_work.read_text())
+
+    with pytest.raises(CancelledError, match=r"^stopped$"), heeding(asked, "stopped"):
+        list(actor_map(TWO)(partial(held, tmp_path), [0]))
+    assert gone(int(at_work.read_text()))
 
 
 def test_no_item_needs_no_actor() -> None:

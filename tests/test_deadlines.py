@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -318,10 +319,42 @@ train: {{num_train_epochs: 2000, save_strategy: steps, save_steps: 10, {evaluate
 compute: {{device: cpu}}
 """
 SEARCH = "tune: {{trials: 1, space: {{learning_rate: [1.0e-4, 1.0e-2]}}, scheduler: none}}\n"
+UNTESTED = RUN.replace("{evaluated}", 'eval_strategy: "no"')
 DOORS = {
-    "run": RUN.replace("{evaluated}", 'eval_strategy: "no"'),
-    "search": RUN.replace("{evaluated}", "eval_strategy: steps, eval_steps: 10") + SEARCH,
+    "run": (UNTESTED, 3, "no answer"),
+    "search": (RUN.replace("{evaluated}", "eval_strategy: steps, eval_steps: 10") + SEARCH, 5, "have not ended in"),
+    "workers": (UNTESTED.replace("device: cpu", "device: cpu, workers: 2"), 5, "have not ended in"),
 }
+
+
+class Held:
+    """A run in a process of its own, whose storage answers until it is at work."""
+
+    def __init__(self, settings: str, server: Any, folder: Path, output: str, monkeypatch: pytest.MonkeyPatch):
+        source = dataset()
+        names = ["abc"[label] for label in source["label"]]
+        source.remove_columns("label").add_column("cell_type", names).save_to_disk(str(folder / "cells.dataset"))
+        (folder / "run.yaml").write_text(settings.format(output=output, data=folder / "cells.dataset"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "30")
+        monkeypatch.setenv("SORTASE_LIMITS", "storage-answer=9000 storage-call=9000 nodes-answer=9000")
+        self.server, self.words = server, folder / "said"
+        command = [sys.executable, "-m", "sortase", "run", "-c", str(folder / "run.yaml")]
+        with self.words.open("wb") as words:
+            self.process = subprocess.Popen(command, stdout=words, stderr=words)
+
+    def terminated(self, begun: Callable[[], bool]) -> tuple[int | None, str]:
+        """The exit code, and what it said."""
+        try:
+            wait_until(lambda: self.process.poll() is not None or begun(), "its work")
+            self.server.fail("silence")
+            assert self.server.stalled.wait(PATIENCE)
+            self.process.terminate()
+            self.process.wait(timeout=PATIENCE)
+        finally:
+            self.process.kill()
+            self.process.wait()
+        return self.process.returncode, self.words.read_text()
 
 
 @pytest.mark.slow
@@ -331,30 +364,28 @@ def test_the_time_until_a_job_is_killed_is_kept(
 ) -> None:
     """SIGTERM while storage accepts and never answers: the driver ends by itself, with words, whether it is it that
     asks storage or a process that it waits for. By the limits alone it would wait for hours."""
-    source = dataset()
-    names = ["abc"[label] for label in source["label"]]
-    source.remove_columns("label").add_column("cell_type", names).save_to_disk(str(tmp_path / "cells.dataset"))
-    (tmp_path / "run.yaml").write_text(DOORS[door].format(output=s3_url, data=tmp_path / "cells.dataset"))
+    settings, expected, words = DOORS[door]
+    done = "/checkpoints/step-00000020/manifest.json"
     with faulty_s3(s3_server) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-        monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "30")
-        monkeypatch.setenv("SORTASE_LIMITS", "storage-answer=9000 storage-call=9000 nodes-answer=9000")
-        command = [sys.executable, "-m", "sortase", "run", "-c", str(tmp_path / "run.yaml")]
-        with (tmp_path / "said").open("wb") as words:
-            process = subprocess.Popen(command, stdout=words, stderr=words)
-        try:
-            done = "/checkpoints/step-00000020/manifest.json"
-            wait_until(lambda: process.poll() is not None or any(done in r for r in server.requests), "a checkpoint")
-            server.fail("silence")
-            assert server.stalled.wait(PATIENCE)
-            process.terminate()
-            process.wait(timeout=PATIENCE)
-        finally:
-            process.kill()
-            process.wait()
-    said = (tmp_path / "said").read_text()
-    assert process.returncode == 3, said
-    assert "no answer" in said
+        held = Held(settings, server, tmp_path, s3_url, monkeypatch)
+        code, said = held.terminated(lambda: any(done in request for request in server.requests))
+    assert code == expected, said
+    assert re.search(f"^sortase run: .*{words}", said, re.MULTILINE), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["prepare", "evaluate"])
+def test_the_time_is_kept_while_workers_do_parts(
+    stage: str, s3_server: str, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver waits for workers that write to storage, which does not answer them."""
+    kind, part = {"prepare": ("prepare", "labeled.dataset/"), "evaluate": ("score", ".parquet.parts/")}[stage]
+    settings = UNTESTED.replace("device: cpu", f"device: cpu, {kind}: {{{{workers: 2}}}}").replace("2000", "1")
+    with faulty_s3(s3_server) as server:
+        server.fail("silence", where=re.compile(f"^(PUT|POST) .*{part}"))
+        code, said = Held(settings, server, tmp_path, s3_url, monkeypatch).terminated(server.stalled.is_set)
+    assert code == 5, said
+    assert f"sortase run: stopped in stage '{stage}'; the same command does it again" in said
 
 
 def test_the_table_of_limits() -> None:

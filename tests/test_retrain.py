@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import subprocess
@@ -303,6 +304,51 @@ def test_two_generations_of_real_cells(tmp_path: Path) -> None:
     }
     assert len(tokens) == 1, "all generations have the first one's vocabulary"
     assert None not in tokens
+
+
+def terminating(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """This process gets SIGTERM when it calls the function."""
+    module, _, called = name.rpartition(".")
+    function = getattr(importlib.import_module(module), called)
+
+    def then(*given: Any, **named: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return function(*given, **named)
+
+    monkeypatch.setattr(name, then)
+
+
+@pytest.mark.parametrize(
+    "within",
+    [
+        pytest.param("sortase.retrain.steps.profile", id="drift"),
+        pytest.param("sortase.retrain.judging.contest", id="gate"),
+    ],
+)
+def test_a_retraining_that_is_stopped_continues(within: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.data(n=60)
+    first = place.retrain()[1]
+    place.data(n=240, seed=1)
+    with monkeypatch.context() as patch:
+        terminating(patch, within)
+        code, stopped = place.retrain()
+    assert (code, stopped["state"]) == (5, "cancelled")
+    assert "stopped in generation " in stopped["words"]
+    assert place.aliases["champion"] == first["version"]
+    code, again = place.retrain()
+    assert (code, again["state"], again["champion"]) == (0, "promoted", first["version"])
+
+
+def test_a_gate_that_is_stopped_judges_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.data(n=60)
+    assert main(["run", "-c", place.config]) == 0
+    with monkeypatch.context() as patch:
+        terminating(patch, "sortase.retrain.judging.contest")
+        assert main(["gate", "-c", place.config]) == 5
+    assert "sortase gate: stopped; the same command does it again" in capsys.readouterr().err
+    assert main(["gate", "-c", place.config]) == 0
 
 
 def test_a_death_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from .errors import CancelledError, SortaseError
 from .plain import show
 from .redact import redacted
 from .retrain import options as registry_options
+from .stopping import heeding
 from .storage.scratch import remove_leftovers
 from .unread import printing_to_nobody
 
@@ -199,8 +200,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     remove_leftovers()
     try:
         waits = work is on_cluster or (options.command == "retrain" and registry_options.elsewhere(options))
-        words = "no longer waiting" if waits else "stopping at the next step and keeping a checkpoint"
-        with StopSwitch(words) as switch:
+        words = "no longer waiting" if waits else "stopping; a training keeps a checkpoint first"
+        with StopSwitch(words) as switch, heeding(switch, "stopped; the same command does it again"):
             work(options, switch)
     except KeyboardInterrupt:
         log("cancelled")

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .plain import plain, show
+from .stopping import check
 
 T = TypeVar("T")
 LINE_SECONDS = 10.0
@@ -60,7 +61,10 @@ def in_notebook() -> bool:
 
 
 class Progress:
-    """``update(n)`` says that n more of ``total`` are done; ``total`` may be None. SORTASE_PROGRESS=0 silences it."""
+    """``update(n)`` says that n more of ``total`` are done; ``total`` may be None. SORTASE_PROGRESS=0 silences it.
+
+    What tells its progress can be stopped: `stopping.check`.
+    """
 
     def __init__(self, total: int | None, what: str, unit: str = "rows"):
         self.total, self.what, self.unit = total, what, unit
@@ -89,6 +93,7 @@ class Progress:
         elif not self._silent and time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
             _Listener.tell(self._line())
+        check()
 
     def _line(self) -> str:
         rate = self.done / max(1e-9, time.monotonic() - self._started)

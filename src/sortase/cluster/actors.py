@@ -14,11 +14,13 @@ from typing import Any
 from .. import storage
 from ..config.compute import TaskGroup
 from ..config.storage import StorageSpec
+from ..deadlines import shortened
 from ..errors import InfrastructureError, SortaseError, WorkFailedError
 from ..runs import logs
+from ..stopping import check
 from ..storage.written import Written, note, recording
 from ..types import Map
-from .channel import POLL_SECONDS, check_time
+from .channel import POLL_SECONDS
 from .connect import imported
 
 TRIES = 4
@@ -136,7 +138,7 @@ class _Pool:
         until = math.inf if working else time.monotonic() + self.start_timeout
         ready: list[Any] = []
         while not ready and time.monotonic() < until:
-            check_time()
+            check()
             ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=min(POLL_SECONDS, self.start_timeout))
         if not ready:
             raise InfrastructureError(
@@ -177,7 +179,8 @@ class _Pool:
         for actor, _ in self.running.values():
             self.ray.kill(actor)
         if self.idle:
-            self.ray.wait([actor.end.remote() for actor in self.idle], num_returns=len(self.idle), timeout=ENDING)
+            ending = [actor.end.remote() for actor in self.idle]
+            self.ray.wait(ending, num_returns=len(ending), timeout=shortened(ENDING))
         for actor in self.idle:
             self.ray.kill(actor)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
+from ..stopping import check
 
 _REMEDY = "copy the dataset again"
 
@@ -32,6 +33,7 @@ def check_dataset(dataset: Any, source: str) -> None:
     for name in table.column_names:
         first = 0
         for chunk in table.column(name).chunks:
+            check()
             _check(chunk, source, name, first)
             first += len(chunk)
 

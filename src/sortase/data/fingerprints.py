@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import storage
 from ..errors import InputError
+from ..stopping import check
 from .hashing import splitmix64
 from .sequences import IGNORED, Sequences
 
@@ -35,6 +36,7 @@ def windows(sequences: Sequences, tokens: int = WINDOW_TOKENS) -> Iterator[np.nd
     while start < len(total):
         before = total[start - 1] if start else 0
         end = max(start + 1, int(np.searchsorted(total, before + tokens, side="right")))
+        check()
         yield np.arange(start, end)
         start = end
 

@@ -3,7 +3,7 @@ of the whole and without a Python object a token."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from .. import storage
 from ..errors import InputError, InputTypeError
+from ..stopping import check
 from .arrow_check import check_dataset
 from .padding import MASK, TOKENS, TYPES, check_mask_field, check_same_length, mask_values, spans
 from .shards import data_files
@@ -251,9 +252,11 @@ class Sequences:
         """The largest token id in the whole dataset, -1 when it has none."""
         return max((int(values.max()) for values in self._tokens.values if len(values)), default=-1)
 
-    def windows(self, size: int = 4096) -> list[np.ndarray]:
+    def windows(self, size: int = 4096) -> Iterator[np.ndarray]:
         """Indices of this view in consecutive windows, for passes whose memory must not grow with the rows."""
-        return [np.arange(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        for start in range(0, len(self), size):
+            check()
+            yield np.arange(start, min(start + size, len(self)))
 
 
 def open_dataset(source: str | Dataset) -> Dataset:

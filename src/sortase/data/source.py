@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from .. import storage
 from ..errors import InputError, InputTypeError, MissingInputError
+from ..stopping import check
 from ..storage.hashing import sha256_of_all
 from .arrow_check import check_dataset, checked_batch
 from .damage import refused
@@ -139,6 +140,7 @@ class MemorySource:
         arrow = dataset.with_format("arrow")
         step = 10_000
         for start in range(unit.start, unit.start + unit.rows, step):
+            check()
             table: pa.Table = arrow[start : min(start + step, unit.start + unit.rows)]
             for batch in table.combine_chunks().to_batches():
                 yield from _pieces(batch)
@@ -202,6 +204,7 @@ class FolderSource:
             for rows, load in self._batches(file, path):
                 lower, upper = max(begin, row), min(end, row + rows)
                 if lower < upper:
+                    check()
                     batch = load() if columns is None else load().select(list(columns))
                     batch = checked_batch(batch, str(path), row)
                     if file.from_start:

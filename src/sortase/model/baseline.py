@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.sequences import Sequences
+from ..stopping import check
 from .inference import ranges
 from .scores import Scores
 from .task import Task
@@ -57,6 +58,7 @@ def sample_rows(train: Sequences, seed: int, rows: int = MOST_ROWS, tokens: int 
 def _labelled(train: Sequences, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Tokens and labels of the labelled units of these rows, a window at a time; of a row's unit the first token."""
     for window in (rows[start : start + WINDOW] for start in range(0, len(rows), WINDOW)):
+        check()
         each = [train.labels_of(i) for i in window]
         labels = np.concatenate(each)
         tokens = np.concatenate([train.tokens_of(i)[: len(of)] for i, of in zip(window, each, strict=True)])

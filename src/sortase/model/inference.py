@@ -14,6 +14,7 @@ from ..data.prefetch import Prefetcher
 from ..data.sequences import IGNORED, Sequences
 from ..errors import WorkFailedError
 from ..progress import Progress
+from ..stopping import check
 from .device_memory import explained_memory
 from .inputs import readable
 from .load import Trained
@@ -76,6 +77,7 @@ def stream(
             batches = _batches(widths[window], batch_size)
             found = ((rows, _forward(trained, next(coming), device, precision, setting)) for rows in batches)
             for rows in _into(logits, starts, found):
+                check()
                 if what is not None:
                     progress.update(rows)
             for piece in cut(counts[window] * classes, PIECE_LOGITS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from .. import storage
@@ -16,6 +17,7 @@ from ..runs import logs
 from ..runs.attempts import Attempt, attempted
 from ..runs.folder import FITTING, changes, code, identity, versions
 from ..runs.stop import listening
+from ..stopping import heeding, listening_itself
 from ..train.deepspeed import zero_settings
 from ..types import Log
 from .executor import Executor, LocalExecutor
@@ -137,7 +139,8 @@ def do_all(
     work.folder.describe(**told, versions=versions(), **code())
     with listening(work.folder, asked, work.log):
         for stage in stages:
-            do(stage, work)
+            with heeding(work.should_stop, f"stopped in stage '{stage.name}'; the same command does it again"):
+                do(stage, work)
             after(stage.name)
         work.folder.check_made(stages[-1].name)
 
@@ -167,7 +170,8 @@ def do(stage: Stage[W], run: W) -> None:
     run.log(f"{stage.name}: starting")
     run.events.write(stage.name, "start")
     run.events.flush()
-    with logs.doing(stage.name), run.folder.stage(stage.name, inputs) as result:
+    keeps_checkpoint = listening_itself() if stage.name in FITTING else nullcontext()
+    with keeps_checkpoint, logs.doing(stage.name), run.folder.stage(stage.name, inputs) as result:
         result.update(stage.work(run))
         if stage.reads_outside:
             _check_unchanged(stage, inputs, run)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from .. import storage
 from ..data.shards import INFO, STATE
 from ..data.source import FolderSource, Source
-from ..errors import ExistingOutputError, InputError, SortaseError
+from ..errors import ExistingOutputError, InputError
 from ..runs.layout import DataPaths
 from ..storage.contents import is_cache, is_litter
 from .result import Prepared
@@ -81,24 +81,13 @@ class OutputPaths(DataPaths):
 
     @contextmanager
     def dataset_or_nothing(self) -> Iterator[None]:
-        with self._removing_on_failure(self.dataset, self.class_map, self.class_map_json):
+        with storage.removed_on_failure(self.dataset, self.class_map, self.class_map_json):
             yield
 
     @contextmanager
     def split_or_nothing(self) -> Iterator[None]:
-        with self._removing_on_failure(self.summary, self.split):
+        with storage.removed_on_failure(self.summary, self.split):
             yield
-
-    @contextmanager
-    def _removing_on_failure(self, *urls: str) -> Iterator[None]:
-        """As far as storage still allows it; the error that is reported is the first one."""
-        try:
-            yield
-        except BaseException:
-            for url in urls:
-                with suppress(SortaseError, OSError):
-                    storage.remove(url)
-            raise
 
     def result(self, summary: dict[str, Any], split: bool, inputs: str, skipped: bool = False) -> Prepared:
         return Prepared(self.dataset, self.class_map, self.split if split else None, summary, inputs, skipped)

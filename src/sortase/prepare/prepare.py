@@ -26,6 +26,7 @@ from ..data.source import Source, open_folder, open_source, require_column, rows
 from ..data.split.audit import audit
 from ..data.split.split import Split, labelled_tokens, make_split, split_tokens
 from ..progress import Progress
+from ..stopping import in_threads
 from ..types import Map
 from .kinds import Kind, Loaded, kind_of, token_arrays
 from .outputs import MARK, OutputPaths
@@ -119,7 +120,7 @@ def check_columns(
 def _threads(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """Arrow and NumPy release the interpreter for nearly all of the work."""
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="prepare") as pool:
-        yield from pool.map(function, items)
+        yield from pool.map(in_threads(function), items)
 
 
 def _plan(place: OutputPaths, rows: Rows, kind: Kind, decision: Decision, loaded: Loaded, run: Map) -> WriteUnit:

@@ -150,9 +150,9 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
         plan = plan_of(spec, counts, scale)
         tokens, first, last = _ends(spec, plan.tokens)
         ranking = plan.ranking(spec.max_length - (2 if spec.special_tokens else 0), first, last)
-        undo = stack.enter_context(ExitStack())
-        undo.callback(_clear, output)
-        _clear(output)
+        stack.enter_context(storage.removed_on_failure(*_outputs(output)))
+        for url in _outputs(output):
+            storage.remove(url)
         tally = Tally()
         schema = cells_schema(counts.schema)
         features = features_of(schema)
@@ -180,7 +180,6 @@ def tokenize(spec: TokenizeSpec, output: str, *, replace: bool = False, map: Map
             storage.check_unchanged(url, stamp)
         publish(work.dataset, shards, features, inputs, vocabulary.describe(tokens))
         storage.write_json(storage.join(output, NAMES["mark"]), {**summary, "inputs": inputs})
-        undo.pop_all()
     return _result(output, summary)
 
 
@@ -219,9 +218,9 @@ def _result(output: str, summary: dict[str, Any], skipped: bool = False) -> Toke
     )
 
 
-def _clear(output: str) -> None:
-    for name in ("mark", "dataset", "vocabulary", "twin", "medians"):
-        storage.remove(storage.join(output, NAMES[name]))
+def _outputs(output: str) -> list[str]:
+    """All that is made, the mark first."""
+    return [storage.join(output, NAMES[name]) for name in ("mark", "dataset", "vocabulary", "twin", "medians")]
 
 
 def _ends(spec: TokenizeSpec, tokens: dict[str, int]) -> tuple[dict[str, int], int | None, int | None]:

@@ -24,6 +24,7 @@ from ..registry.versions import Version
 from ..runs.attempts import attempted, refuse_again, submission_name
 from ..runs.folder import RunFolder
 from ..runs.stop import listening
+from ..stopping import heeding
 from ..types import Log
 from . import summary
 from .generation import data_fingerprint
@@ -104,6 +105,7 @@ def retrain(
         executor_for(own.compute, always=own.tune is not None) as executor,
         listening(attempt.folder, wish, log),
         summary.kept(outcome, attempt.folder, log),
+        heeding(stops, f"stopped in generation {wanted.name}; the same command continues it"),
     ):
         current = Retraining(
             due=due,

@@ -19,7 +19,7 @@ from .. import storage
 from ..config.load import dump, parse, settings_of
 from ..config.run import Config
 from ..config.storage import StorageSpec
-from ..errors import CancelledError, ConfigError, ConflictError, FencedError, GateError, SortaseError
+from ..errors import CancelledError, ConfigError, ConflictError, FencedError, GateError, SortaseError, StorageError
 from ..redact import redacted
 from . import layout
 from .events import Events
@@ -57,8 +57,12 @@ class Attempt:
         with untouched_by_refusal(self.folder):  # as it was then: others may have worked on it until this one had it
             try:
                 yield
-            except SortaseError:
-                self.folder.fence()  # what failed may be the work of a later attempt
+            except SortaseError as error:
+                try:
+                    self.folder.fence()  # what failed may be the work of a later attempt
+                except StorageError:
+                    if not isinstance(error, CancelledError):
+                        raise
                 raise
 
     def end(self, error: BaseException | None) -> None:

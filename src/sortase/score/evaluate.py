@@ -17,6 +17,7 @@ from ..model.load import Trained
 from ..model.metrics import confusion
 from ..model.metrics.metrics import Metrics
 from ..runs import layout
+from ..stopping import or_leave
 from ..types import Log
 from .collapse import learnt_nothing
 from .measure import EvaluateJob, new_metrics, score, score_in_parts
@@ -71,7 +72,7 @@ def compare(job: EvaluateJob, train: Sequences, model: Metrics, log: Log) -> dic
     simple = _measured(job, baseline.majority(train, classes, job.seed), limit)
     features, learn = baseline.learner(job.trained.task, job.split_unit)
     started = time.monotonic()
-    learnt = learn(train, classes, job.seed)
+    learnt = or_leave(lambda: learn(train, classes, job.seed))
     rival = _measured(job, learnt.predictor, limit)
     seconds = time.monotonic() - started
     name = f"logistic regression on {features}"

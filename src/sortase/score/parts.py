@@ -134,10 +134,9 @@ def part_folder(url: str) -> Iterator[str]:
     """A new folder for the parts of the file at ``url``; gone afterwards, and so is what a killed attempt left."""
     folder = f"{url}.parts"
     storage.remove(folder)
-    try:
+    with storage.removed_on_failure(folder):
         yield storage.join(folder, uuid.uuid4().hex)
-    finally:
-        storage.remove(folder)
+    storage.remove(folder)
 
 
 def gather(map: Map, scorer: Scorer, parts: list[Part], url: str, what: str, take: Callable[[Part, Any], None]) -> None:

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, cast
 
 from ..config.storage import StorageSpec
-from ..errors import InputError, MissingInputError, StorageError
+from ..errors import InputError, MissingInputError, SortaseError, StorageError
+from ..stopping import check
 from ..text import decode
 from .cache import cached
 from .cache_entries import release_all
@@ -399,6 +400,18 @@ def _remove_remote(filesystem: Any, path: str) -> None:
 
 
 @contextmanager
+def removed_on_failure(*urls: str) -> Iterator[None]:
+    """What the block makes at these is gone when it fails, as far as storage allows that; the error is the block's."""
+    try:
+        yield
+    except BaseException:
+        for url in urls:
+            with suppress(SortaseError, OSError):
+                remove(url)
+        raise
+
+
+@contextmanager
 def without_empty_folders(url: str) -> Iterator[None]:
     """Local folders that the block makes for ``url``, above and below it, are gone when it fails, if they are empty."""
     if is_remote(url):
@@ -445,7 +458,9 @@ def _download(url: str, names: list[str], local: Path) -> None:
         if ".." in parts:
             raise InputError(f"{url} holds {name!r}, whose name leads out of the folder it is copied to")
         with open_input(join(url, *parts)) as source, local_output(local.joinpath(*parts)) as target:
-            shutil.copyfileobj(source, target, BLOCK)
+            while block := source.read(BLOCK):
+                check()
+                target.write(block)
 
 
 def require(url: str) -> Path:

@@ -12,8 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
+from ..stopping import check, in_threads
 from .cache import cache_folder
 from .local import naming_faults
+from .written import BLOCK
 
 RECENT = 2 * 10**9  # ns; within it a file could change again without another time
 WORTH_KEEPING = 1 << 20  # bytes; less is hashed sooner than looked up
@@ -35,8 +37,7 @@ def sha256_of(path: Path) -> str:
         key = _version(path)
         known = _Known.hashes.get((str(path), key)) or _kept(path, key)
         if known is None:
-            with path.open("rb") as file:
-                known = hashlib.file_digest(file, "sha256").hexdigest()
+            known = _computed(path)
             if _version(path) != key or time.time_ns() - max(key[-2:]) < RECENT:
                 return known
             _keep(path, key, known)
@@ -44,10 +45,19 @@ def sha256_of(path: Path) -> str:
     return known
 
 
+def _computed(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            check()
+            found.update(block)
+    return found.hexdigest()
+
+
 def sha256_of_all(paths: Sequence[Path]) -> list[str]:
     """Several at a time: hashing leaves the interpreter to others."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="hash") as pool:
-        return list(pool.map(sha256_of, paths))
+        return list(pool.map(in_threads(sha256_of), paths))
 
 
 def _version(path: Path) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ...config.tokenize import TokenizeSpec
 from ...errors import InputError
+from ...stopping import check
 from ..damage import DAMAGE, refused
 from .remote_path import RemotePath
 
@@ -118,6 +119,7 @@ class Counts:
         while start < end:
             fitting = int(np.searchsorted(self.indptr, self.indptr[start] + values, side="right")) - 1
             stop = min(max(fitting, start + 1), start + cells, end)
+            check()
             yield self.chunk(start, stop)
             start = stop
 

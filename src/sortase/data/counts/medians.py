@@ -10,6 +10,7 @@ import numpy as np
 
 from ... import storage
 from ...errors import InputError
+from ...stopping import check
 from ...storage import pickles
 from .genes import stripped
 from .spill import map_array, write_array
@@ -76,6 +77,7 @@ class Medians:
         filled = 0
         with self._values.open("rb") as file:
             for bounds in starts[:, first : last + 1]:
+                check()
                 file.seek(4 * int(bounds[0]))
                 part = np.fromfile(file, np.uint32, int(bounds[-1] - bounds[0]))
                 genes = np.repeat(np.arange(last - first, dtype=np.uint64), np.diff(bounds))

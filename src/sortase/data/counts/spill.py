@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError, StorageError
+from ...stopping import check
 
 BLOCK_VALUES = 4_000_000
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Append to a temporary file; a full disk is said with path and free space."""
+    check()
     try:
         with path.open("ab") as file:
             file.write(np.ascontiguousarray(array).data.cast("B"))
@@ -87,6 +89,7 @@ class Placed:
         self._cursor = indptr[:-1].copy()
 
     def add(self, cells: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
+        check()
         order = np.argsort(cells, kind="stable")
         counts = np.bincount(cells, minlength=len(self._cursor))
         before = np.concatenate(([0], np.cumsum(counts)[:-1]))
@@ -124,6 +127,7 @@ def transpose(indptr: np.ndarray, rows: Any, values: Any, cells: int, folder: Pa
     """
     lengths = np.zeros(cells, np.int64)
     for _, _, part in _blocks(indptr):
+        check()
         numbers = np.asarray(rows[part])
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < cells:
             raise InputError(f"the matrix has values for cell number {numbers.max()}, but only {cells} cells")

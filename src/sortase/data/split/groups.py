@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import InputError
+from ...stopping import check
 
 _PASSES = 20
 _MOVABLE = 2000
@@ -26,9 +27,11 @@ def assign_groups(
     sides = _Sides(table, fractions)
     order = np.lexsort((priority, -table.sum(axis=1)))
     for group in order:
+        check()
         sides.place(group)
     if count <= _MOVABLE:
         for _ in range(_PASSES):
+            check()
             if sum(sides.improve(group) for group in order) == 0:
                 break
     return sides.side[groups].astype(np.int8)

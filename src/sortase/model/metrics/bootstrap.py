@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...stopping import check
 from ..scores import packed
 from .confusion import overall
 
@@ -86,6 +87,7 @@ class Replicates:
         table = csr_matrix((values, (inverse, column)), (len(numbers), len(seen)))
         sums = np.zeros((len(seen), replicates))
         for start in range(0, len(numbers), PART):
+            check()
             weights = poisson_weights(numbers[start : start + PART], replicates, self.seed)
             sums += table[start : start + PART].T @ weights
         self.matrices.reshape(replicates, classes**2)[:, seen] += sums.T

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ...stopping import check
 from ..figures.style import DPI, render
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def figure(drawn: Figure, name: str, says: str, caption: str, files: Files) -> P
 
     ``says`` stands for it where pictures are not seen.
     """
+    check()
     svg, png = render(drawn, "svg"), render(drawn, "png")
     files[f"{name}.svg"], files[f"{name}.png"] = svg, png
     width = 96 * drawn.get_figwidth()
