@@ -105,6 +105,24 @@ def test_killed_worker_costs_one_crash_and_changes_nothing(root: Path, long_weig
     assert_close(weights(url), long_weights)
 
 
+def test_a_lost_controller_is_a_crash_that_is_survived(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an actor of Ray's that starts the workers, and may be killed as they may."""
+    from ray.train.torch import TorchTrainer
+
+    url, fit, said, lost = root / "controller", TorchTrainer.fit, list[str](), list[int]()
+
+    def dying(trainer: TorchTrainer) -> Any:
+        if lost:
+            return fit(trainer)
+        lost.append(1)
+        raise ray.exceptions.ActorDiedError
+
+    monkeypatch.setattr(TorchTrainer, "fit", dying)
+    summary = train_there(request("sequence", str(root), {"workers": 1}), url, log=said.append)
+    assert (summary["crashes"], summary["starts"]) == (1, 2)
+    assert any("the training's controller was lost: ActorDiedError" in line for line in said)
+
+
 def test_stop_keeps_a_checkpoint_and_a_damaged_one_is_passed_over(
     root: Path, long_weights: dict[str, np.ndarray]
 ) -> None:

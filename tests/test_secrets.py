@@ -135,7 +135,7 @@ def test_run_folder_and_timeline(tmp_path: Path) -> None:
         folder.is_done("train", {**settings, "rate": 0.2})
     assert "***" not in str(caught.value)
     files = {name: storage.read_bytes(folder.path(name)) for name in storage.list_files(folder.url)}
-    assert sorted(name.split("/")[0] for name in files) == ["attempts", "events", "run.json", "stages"]
+    assert sorted(name.split("/")[0] for name in files) == ["attempts", "attempts", "events", "run.json", "stages"]
     assert not [name for name, content in files.items() if b"hunter22" in content]
     assert all(b"***@host/x" in content for content in files.values())
 

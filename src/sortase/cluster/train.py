@@ -195,6 +195,7 @@ class _Heard:
 def _fit(todo: Work, workers: int, size: Size) -> dict[str, Any]:
     """Ray Train's part. It runs beside the driver's own loop, so that Ray does not take over its signals."""
     compute = size.compute
+    from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -226,6 +227,8 @@ def _fit(todo: Work, workers: int, size: Size) -> dict[str, Any]:
             record = todo.folder.path("logs", f"lost-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt")
             storage.write_bytes(record, redacted(str(error)).encode())
             raise _understood(error) from error
+        except RayActorError as error:  # the process that keeps Ray's books of this training
+            raise _Crash(f"the training's controller was lost: {_first_line(error)}", False, None) from error
     return dict(result.return_value)
 
 
