@@ -103,6 +103,20 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 
     It works in a thread of its own, which is left behind then: nothing from outside can end it.
     """
+    began = time.monotonic()
+
+    def look() -> float:
+        left = _left(began, seconds)
+        if left <= 0:
+            raise UnansweredError(f"no answer in {time.monotonic() - began:.0f} s")
+        return left
+
+    return beside(work, look)
+
+
+def beside(work: Callable[[], T], look: Callable[[], float]) -> T:
+    """What ``work`` returns or raises. Meanwhile ``look`` is called, which returns the seconds until it is called
+    again; what it raises leaves the work behind in its thread."""
     outcome: list[tuple[T | None, BaseException | None]] = []
     over = threading.Event()
     context = contextvars.copy_context()
@@ -114,11 +128,9 @@ def within(seconds: float, work: Callable[[], T]) -> T:
             outcome.append((None, error))
         over.set()
 
-    began = time.monotonic()
-    threading.Thread(target=run, name="outside", daemon=True).start()
-    while not over.wait(_left(began, seconds)):
-        if _left(began, seconds) <= 0:
-            raise UnansweredError(f"no answer in {time.monotonic() - began:.0f} s")
+    threading.Thread(target=run, name="beside", daemon=True).start()
+    while not over.wait(look()):
+        pass
     value, error = outcome[0]
     if error is not None:
         raise error

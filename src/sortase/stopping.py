@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TypeVar
 
+from .deadlines import beside
 from .errors import CancelledError
 
 T = TypeVar("T")
@@ -60,21 +60,9 @@ def or_leave(work: Callable[[], T]) -> T:
     thread of its own, so it must write nothing."""
     if _wish.get() is None:
         return work()
-    outcome: list[tuple[T | None, BaseException | None]] = []
-    over = threading.Event()
-    context = copy_context()
 
-    def run() -> None:
-        try:
-            outcome.append((context.run(work), None))
-        except BaseException as error:  # noqa: BLE001 - it is raised again, where it is waited for
-            outcome.append((None, error))
-        over.set()
-
-    threading.Thread(target=run, name="unlistening", daemon=True).start()
-    while not over.wait(EVERY):
+    def look() -> float:
         check()
-    value, error = outcome[0]
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]
+        return EVERY
+
+    return beside(work, look)
