@@ -232,14 +232,17 @@ class RunFolder:
 
     def mark(self, stage: str) -> Any:
         """What the latest attempt says of a finished stage; None where it is not finished."""
-        return self.stages(stage).get(stage)
+        return self._marks([stage]).get(stage)
 
-    def stages(self, *only: str) -> dict[str, Any]:
+    def stages(self) -> dict[str, Any]:
         """Marks of all finished stages, in the order in which they finished."""
+        return dict(sorted(self._marks(STAGES).items(), key=lambda item: item[1]["finished"]))
+
+    def _marks(self, wanted: Iterable[str]) -> dict[str, Any]:
         names = [name.removesuffix(".json") for name in storage.list_files(self.path("stages"))]
         noted = storage.list_files(self.path("attempts")) if names else {}
-        marks = {name: self._latest(name, noted) for name in names if not only or name in only}
-        return dict(sorted(((n, m) for n, m in marks.items() if m), key=lambda item: item[1]["finished"]))
+        found = {name: self._latest(name, noted) for name in names if name in wanted}
+        return {name: mark for name, mark in found.items() if mark}
 
     def _latest(self, stage: str, noted: Iterable[str]) -> Any:
         """An earlier attempt that was held may have written `stages/<stage>.json` last."""
