@@ -147,6 +147,21 @@ def test_a_child_that_outlives_the_block_can_go_on_writing(tmp_path: Path) -> No
     assert log(str(tmp_path)) == "early\n"
 
 
+def test_where_pipes_have_one_size(root: str) -> None:
+    """As on macOS, which has no F_SETPIPE_SZ."""
+    done = ended(
+        """
+        import fcntl
+        del fcntl.F_SETPIPE_SZ
+        with kept_logs(place, "driver"):
+            print("line " * 40_000)
+        """,
+        root,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert log(root) == done.stdout == "line " * 40_000 + "\n"
+
+
 def test_a_forked_child_holds_nothing_up(tmp_path: Path) -> None:
     done = ended(
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import sys
@@ -30,8 +29,7 @@ class _Stream:
     def take_over(self) -> None:
         self.before = os.dup(self.number)
         self.source, sink = os.pipe()
-        with contextlib.suppress(OSError):  # more than the system allows this user
-            fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, CAPACITY)
+        _widen(sink)
         os.set_blocking(self.source, False)
         os.dup2(sink, self.number)
         os.close(sink)
@@ -129,6 +127,14 @@ class Tee:
         stream.pass_on(data)
         heard(list(stream.lines(data)))
         return True
+
+
+def _widen(pipe: int) -> None:
+    """Where the system knows that, and allows it to this user."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CAPACITY)
 
 
 def _nobody(lines: list[bytes]) -> None: ...
