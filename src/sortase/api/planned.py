@@ -25,11 +25,13 @@ from ..errors import InputError
 from ..model.task import Task
 from ..pipeline.preflight_model import check_memory
 from ..prepare.subsets import Splits, Unit, divide
+from ..runs import layout
 from ..runs.folder import RunFolder, contents
 from ..score.evaluate import check_scorable
 from ..train.job import Ready, TrainJob, check_sweep, checkpoints_fit, ready
 from ..train.leaderboard import sweep_fits
-from ..train.tracking import check_tracking, tracking_for
+from ..train.request import TrainRequest
+from ..train.tracking import check_tracking
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -79,14 +81,15 @@ class TrainingCall:
 class Planned:
     """A training that nothing speaks against; nothing is written yet.
 
-    ``config`` says the same as run.yaml would. ``ready`` is the model, where this process trains it, ``preflight`` what
-    is known of its memory.
+    ``config`` says the same as run.yaml would, ``request`` what processes elsewhere are told, ``job`` what this one
+    trains. ``ready`` is the model, where this process trains it, ``preflight`` what is known of its memory.
     """
 
     asked: TrainingCall
     config: Config
     made: Split
     sides: Splits
+    request: TrainRequest
     job: TrainJob
     ready: Ready | None = None
     preflight: str | None = None
@@ -103,18 +106,20 @@ def plan(asked: TrainingCall, folder: RunFolder) -> Planned:
     done = folder.is_done(asked.fitting, inputs, asked.replace)
     check_tracking(asked.tracking, folder, here=not asked.compute.max_workers)
     made, sides = _sides(asked)
-    job = _job(asked, folder, sides, class_map)
     config = _config(asked, folder, class_map)
+    where = {"dataset": asked.dataset, "split": folder.path(layout.SPLIT)}
+    request = TrainRequest.of(config, folder, **where, class_map=class_map, vocabulary=asked.vocabulary)
+    job = request.on(sides)
     if done:
-        return Planned(asked, config, made, sides, job)
+        return Planned(asked, config, made, sides, request, job)
     preflight = check_memory(config)
-    return Planned(asked, config, made, sides, job, _checked(asked, folder, job, sides, inputs), preflight)
+    return Planned(asked, config, made, sides, request, job, _checked(asked, folder, job, sides, inputs), preflight)
 
 
 def _config(asked: TrainingCall, folder: RunFolder, class_map: dict[str, int]) -> Config:
     """What run.yaml would say of it; the dataset is labelled already."""
     return Config.model_construct(
-        run=RunSpec.model_construct(name=name_of(folder), output=folder.url, seed=asked.seed),
+        run=RunSpec.model_construct(name=folder.url.rstrip("/").rpartition("/")[2], output=folder.url, seed=asked.seed),
         data=DataSpec(dataset=asked.dataset),
         labels=LabelSpec.model_construct(
             task=asked.task.kind,  # type: ignore[arg-type]  # one of the two
@@ -177,28 +182,6 @@ def inputs_of(asked: TrainingCall) -> dict[str, Any]:
     others = {"task": asked.task.kind, "files": files, "eval_dataset": in_memory, "batch": batch}
     search = {"tune": asked.tune.shapes_result()} if asked.tune else {}
     return {**dumped, **others, **search, "compute": weights}
-
-
-def name_of(folder: RunFolder) -> str:
-    """What the training is called by those that hear of it."""
-    return folder.url.rstrip("/").rpartition("/")[2]
-
-
-def _job(asked: TrainingCall, folder: RunFolder, sides: Splits, class_map: dict[str, int]) -> TrainJob:
-    return TrainJob(
-        task=asked.task,
-        class_map=class_map,
-        train=sides.train,
-        validation=sides.validation,
-        model=asked.model,
-        settings=asked.training,
-        compute=asked.compute,
-        seed=asked.seed,
-        batch_size=asked.evaluation.batch_size,
-        vocabulary=asked.vocabulary,
-        tracking=tracking_for(asked.tracking, folder),
-        name=name_of(folder),
-    )
 
 
 def _sides(asked: TrainingCall) -> tuple[Split, Splits]:

@@ -167,22 +167,9 @@ def _inputs_of_analysis(work: TrainingWork) -> dict[str, Any]:
 
 def _request(work: TrainingWork) -> TrainRequest:
     """The training by where its data lies, for processes elsewhere; writes down the split."""
-    asked, split, job = work.asked, work.folder.path(layout.SPLIT), work.planned.job
-    work.planned.made.write(split)
-    return TrainRequest(
-        task=asked.task.kind,
-        dataset=asked.dataset,
-        split=split,
-        class_map=job.class_map,
-        model=asked.model,
-        settings=asked.training,
-        compute=asked.compute,
-        seed=asked.seed,
-        batch_size=asked.evaluation.batch_size,
-        vocabulary=asked.vocabulary,
-        tracking=job.tracking,
-        name=job.name,
-    )
+    request = work.planned.request
+    work.planned.made.write(request.split)
+    return request
 
 
 def _inputs_of_evaluation(work: TrainingWork) -> dict[str, Any]:

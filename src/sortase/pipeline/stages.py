@@ -77,22 +77,14 @@ class Run(Work):
         """The training of the prepared data, by where it lies."""
         from ..data import classmap
         from ..train.request import TrainRequest
-        from ..train.tracking import tracking_for
 
-        config = self.config
-        return TrainRequest(
-            task=config.labels.task,
+        return TrainRequest.of(
+            self.config,
+            self.folder,
             dataset=self.prepared,
             split=self.data.split,
             class_map=classmap.read(self.data.class_map_json),
-            model=config.model,
-            settings=config.train,
-            compute=config.compute,
-            seed=config.run.seed,
-            batch_size=config.evaluate.batch_size,
             vocabulary=self.labels.vocabulary,
-            tracking=tracking_for(config.tracking, self.folder),
-            name=config.run.name,
         )
 
     def made_from(self, stage: str) -> str:
