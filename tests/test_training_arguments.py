@@ -249,10 +249,10 @@ def test_deepspeed_goes_to_compute() -> None:
     ],
 )
 def test_trackers(given: Any, told: list[str], note: str) -> None:
-    config = run_yaml({"report_to": given})
-    assert (config.tracking.to, note in "".join(config.train.notes)) == (told, True)
-    assert bool(config.train.notes) is bool(note)
-    assert bool(classifier({"report_to": given}).training.notes) is bool(told)
+    config, made = run_yaml({"report_to": given}), classifier({"report_to": given})
+    for tracking, training in ((config.tracking, config.train), (made.tracking, made.training)):
+        assert (tracking.to, note in "".join(training.notes)) == (told, True)
+        assert bool(training.notes) is bool(note)
 
 
 def test_a_batch_size_of_evaluation_that_is_given_itself_counts() -> None:

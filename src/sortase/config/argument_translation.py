@@ -188,8 +188,7 @@ def _leave(argument: Argument, value: Any, idle: dict[str, str], python: bool) -
     name, setting = argument.name, str(argument.setting)
     if setting == "tracking.to":
         if not argument.is_silent(value):
-            there = f"trackers are {', '.join(TRACKERS)}" + (", in a run.yaml" if python else "")
-            idle[name] = there
+            idle[name] = f"trackers are {', '.join(TRACKERS)}"
     elif setting == "evaluate.batch_size":
         idle[name] = f"{name_of(setting, python)} decides it"
     elif value:
