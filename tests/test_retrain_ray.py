@@ -46,6 +46,8 @@ def test_generations_of_real_cells_on_a_ray_cluster(
 ) -> None:
     code, first, words = generation("12")
     assert (code, first["state"]) == (0, "promoted"), words
+    code, again, words = generation()
+    assert (code, again["state"]) == (0, "nothing"), words
 
     code, second, words = generation("123456")
     assert (code, second["state"], second["champion"]) == (0, "promoted", first["version"]), words

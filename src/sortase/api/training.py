@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections.abc import Callable
@@ -13,7 +14,6 @@ import numpy as np
 from .. import storage
 from ..arguments import as_in_python
 from ..config.card import CardSpec
-from ..config.run import Config
 from ..data.sequences import Sequences, open_dataset
 from ..data.source import open_source
 from ..data.split.audit import audit
@@ -22,7 +22,7 @@ from ..model.device import place_model
 from ..model.load import Trained, load_trained
 from ..pipeline.executor import Executor
 from ..pipeline.run import do_all
-from ..pipeline.stages import Stage, Work, report_inputs
+from ..pipeline.stages import Stage, Work, report_and_card, report_inputs
 from ..prepare.outputs import MARK
 from ..progress import announce
 from ..runs import layout
@@ -119,17 +119,13 @@ def _worked(
                 log(planned.preflight)
             told = {"name": planned.config.run.name, "config": planned.config.model_dump(mode="json")}
             with attempt.at_work():
-                unwanted = [EVALUATE] * (not len(planned.sides.test)) + [REPORT] * (not asked.report)
-                do_all([stage for stage in stages if stage not in unwanted], work, stop, told)
+                wanted = {EVALUATE: len(planned.sides.test) > 0, REPORT: asked.report}
+                do_all([stage for stage in stages if wanted.get(stage, True)], work, stop, told)
     return work
 
 
 def _inputs(work: TrainingWork) -> dict[str, Any]:
     return inputs_of(work.asked)
-
-
-def _always(config: Config) -> bool:
-    return True
 
 
 def _train(work: TrainingWork) -> dict[str, Any]:
@@ -215,12 +211,8 @@ def _best_job(work: TrainingWork) -> TrainJob:
 
 
 def _report(work: TrainingWork) -> dict[str, Any]:
-    from ..report.card.of_run import write_card
-    from ..report.stage import report
-
     storage.write_json(work.folder.path(*layout.PREPARED.split("/")), _prepared(work))
-    page = report(work.folder.url, work.folder.model_name)
-    return {"report": page, "card": write_card(work.folder, CardSpec())}
+    return report_and_card(work.folder, CardSpec(), work.asked.fitting)
 
 
 def _prepared(work: TrainingWork) -> dict[str, Any]:
@@ -228,7 +220,7 @@ def _prepared(work: TrainingWork) -> dict[str, Any]:
     asked, planned = work.asked, work.planned
     mark = storage.join(asked.dataset, MARK)
     known = storage.read_json(mark).get("summary") if storage.exists(mark) else None
-    split = planned.made.summary
+    split = copy.deepcopy(planned.made.summary)
     if planned.made.unit == "row" and split["near_duplicates"] is None:
         split["near_duplicates"] = audit(open_source(asked.dataset), planned.made.sides, asked.seed)
     if asked.eval_dataset is not None:
@@ -284,8 +276,8 @@ def _rows(data: str | Dataset, view: Sequences) -> Any:
     return open_dataset(data).select(view.rows) if view.hidden is None else view
 
 
-TRAIN = Stage("train", _always, _inputs, _train, reads_outside=True)
-TUNE = Stage("tune", _always, _inputs, _tune, reads_outside=True)
+TRAIN = Stage("train", _inputs, _train, reads_outside=True)
+TUNE = Stage("tune", _inputs, _tune, reads_outside=True)
 SEARCH = replace(TUNE, inputs=_inputs_of_analysis)
-EVALUATE = Stage("evaluate", _always, _inputs_of_evaluation, _evaluate)
-REPORT = Stage("report", _always, report_inputs, _report)
+EVALUATE = Stage("evaluate", _inputs_of_evaluation, _evaluate)
+REPORT = Stage("report", report_inputs, _report)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import storage
+from ..config.card import CardSpec
 from ..config.prepare import LabelSpec
 from ..config.run import Config
 from ..data.counts.open import input_urls
@@ -107,10 +108,10 @@ class Stage(Generic[W]):
     line that it is done, the others above it."""
 
     name: str
-    wanted: Callable[[Config], bool]
     inputs: Callable[[W], dict[str, Any]]
     work: Callable[[W], dict[str, Any]]
     check: Callable[[W], None] = lambda run: None
+    wanted: Callable[[Config], bool] = lambda config: True
     reads_outside: bool = False
     in_words: Callable[[dict[str, Any]], list[str]] = lambda result: []
 
@@ -331,18 +332,19 @@ def report_inputs(run: Work, card: dict[str, Any] | None = None) -> dict[str, An
 
 
 def _report(run: Run) -> dict[str, Any]:
+    return report_and_card(run.folder, run.config.card, run.config.fitting)
+
+
+def report_and_card(folder: RunFolder, card: CardSpec, fitting: str) -> dict[str, Any]:
+    """Write the report, and the card of the model where the stage that makes it is finished; returns where they lie."""
     from ..report.card.of_run import write_card
     from ..report.stage import report
 
-    made = {"report": report(run.folder.url)}
-    if run.folder.mark(run.config.fitting) is not None:
-        run.folder.fence()
-        made["card"] = write_card(run.folder, run.config.card)
+    made = {"report": report(folder.url, folder.model_name)}
+    if folder.mark(fitting) is not None:
+        folder.fence()
+        made["card"] = write_card(folder, card)
     return made
-
-
-def _always(config: Config) -> bool:
-    return True
 
 
 def _has_test_side(config: Config) -> bool:
@@ -352,16 +354,20 @@ def _has_test_side(config: Config) -> bool:
 STAGES = (
     Stage(
         "tokenize",
-        lambda config: config.tokenize is not None,
         _tokenize_inputs,
         _tokenize,
+        wanted=lambda config: config.tokenize is not None,
         reads_outside=True,
         in_words=_tokenized,
     ),
-    Stage("prepare", _always, _prepare_inputs, _prepare, reads_outside=True),
-    Stage("train", lambda config: config.tune is None, _train_inputs, _train, _check_training, reads_outside=True),
-    Stage("tune", lambda config: config.tune is not None, _tune_inputs, _tune, _check_training, reads_outside=True),
-    Stage("evaluate", _has_test_side, _evaluate_inputs, _evaluate),
-    Stage("predict", lambda config: config.predict is not None, _predict_inputs, _predict, reads_outside=True),
-    Stage("report", _always, _report_inputs, _report),
+    Stage("prepare", _prepare_inputs, _prepare, reads_outside=True),
+    Stage(
+        "train", _train_inputs, _train, _check_training, wanted=lambda config: config.tune is None, reads_outside=True
+    ),
+    Stage(
+        "tune", _tune_inputs, _tune, _check_training, wanted=lambda config: config.tune is not None, reads_outside=True
+    ),
+    Stage("evaluate", _evaluate_inputs, _evaluate, wanted=_has_test_side),
+    Stage("predict", _predict_inputs, _predict, wanted=lambda config: config.predict is not None, reads_outside=True),
+    Stage("report", _report_inputs, _report),
 )
